@@ -1,0 +1,24 @@
+"""What the lessons share. Importing it sets the quiet, offline-safe defaults of MLflow's environment.
+
+MLflow reads these variables when it is imported, so they are set here, in the package that every command imports first
+(MLflow itself imports `utils.lesson_context` through an entry point, so `mlflow ui` gets them too). A value that the
+user has set wins.
+"""
+
+import os
+
+_QUIET_DEFAULTS = {
+    # MLflow and its companions would otherwise contact public hosts: usage statistics, model prices.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_MODEL_CATALOG_URI": "",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    # log_model would otherwise run `uv export` in this uv project at every call.
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "MLFLOW_LOG_UV_FILES": "false",
+    # MLflow's records of its own housekeeping, which no lesson talks about.
+    "GIT_PYTHON_REFRESH": "quiet",
+    "TQDM_DISABLE": "1",
+}
+
+for _name, _value in _QUIET_DEFAULTS.items():
+    os.environ.setdefault(_name, _value)

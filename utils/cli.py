@@ -1,0 +1,216 @@
+"""The frame of every command: flags, the two-line error, progress lines, the closing table."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from utils import curriculum, options
+from utils.errors import UserError
+
+T = TypeVar("T")
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class TwoLineErrors:
+    """Every refusal of a click command is two lines on stderr, `error:` and `try:`, with exit status 2."""
+
+    name: str | None
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        try:
+            result = super().main(*args, standalone_mode=False, **kwargs)  # type: ignore[misc]
+        except UserError as error:
+            sys.exit(_refuse(error.problem, error.cure))
+        except click.ClickException as error:
+            sys.exit(_refuse(error.format_message(), f"uv run {self.name} --help"))
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("stopped", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+        if standalone_mode:
+            sys.exit(result if isinstance(result, int) else 0)
+        return result
+
+
+class Command(TwoLineErrors, click.Command):
+    """The command of a lesson."""
+
+
+class Group(TwoLineErrors, click.Group):
+    """A command with sub-commands."""
+
+
+def lesson(
+    number: str,
+    *,
+    llm: str | None = None,
+    spark: bool = False,
+    rows: bool = False,
+    embed: bool = False,
+    choose_store: Callable[[dict[str, Any]], str | None] = lambda params: params["tracking_uri"],
+) -> Callable[[Callable[..., Any]], Command]:
+    """Turn a lesson's main into its command.
+
+    Args:
+        number: of the lesson in the manifest; gives the command's name, its experiment and the `lesson` tag.
+        llm: the default --llm-type, for lessons that talk to a model: main gets `backend: BackendOptions`.
+        spark: main gets `spark: SparkOptions`.
+        rows: main gets `source: InputOptions`.
+        embed: main gets `embedding: EmbedOptions`.
+        choose_store: for a lesson with flags of its own about the store: takes them out of click's parameters and
+            returns the tracking URI.
+
+    Around main the store is checked and opened, every run and trace is tagged, and traces are flushed. The command's
+    help is the docstring of the lesson's file.
+    """
+    entry = curriculum.lesson(number)
+
+    def decorate(function: Callable[..., Any]) -> Command:
+        @functools.wraps(function)
+        def body(**params: Any) -> Any:
+            if llm:
+                params["backend"] = options.take(options.BackendOptions, params)
+            if spark:
+                params["spark"] = options.take(options.SparkOptions, params)
+            if rows:
+                params["source"] = options.take(options.InputOptions, params)
+            if embed:
+                params["embedding"] = options.take(options.EmbedOptions, params)
+            uri, experiment = choose_store(params), params.pop("experiment_name")
+            del params["tracking_uri"]
+            with lesson_session(entry, uri, experiment):
+                return function(**params)
+
+        body.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
+        wrapped = options.store_options(body)
+        wrapped = options.embed_options(wrapped) if embed else wrapped
+        wrapped = options.spark_options(wrapped) if spark else wrapped
+        wrapped = options.backend_options(llm)(wrapped) if llm else wrapped
+        wrapped = options.input_options(wrapped) if rows else wrapped
+        return command(entry.command, function)(wrapped)
+
+    return decorate
+
+
+def command(name: str, documented: Callable[..., Any]) -> Callable[[Callable[..., Any]], Command]:
+    """A click command that shows the docstring of the file in which `documented` is written as its help."""
+    text = inspect.getdoc(inspect.getmodule(documented)) or ""
+    # \b keeps click from joining the lines that are meant to be pasted.
+    help_text = "\n\n".join(f"\b\n{paragraph}" for paragraph in text.split("\n\n"))
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    return click.command(name, cls=Command, help=help_text, context_settings=settings)
+
+
+@contextmanager
+def lesson_session(
+    entry: "curriculum.Lesson", tracking_uri: str | None, experiment_name: str | None
+) -> Iterator[None]:
+    """The store is open, runs and traces carry `lesson`, and at the end every trace is in the store."""
+    from utils import genai_setup, lesson_context, mlflow_setup
+
+    mlflow_setup.use_store(tracking_uri, experiment_name or entry.experiment)
+    with lesson_context.tagged(lesson=entry.number):
+        try:
+            with genai_setup.traces_flushed():
+                yield
+        finally:
+            mlflow_setup.switch_autolog_off()
+
+
+class Steps:
+    """Numbered progress lines: `steps = Steps(4); steps("Chunked 12 documents")` prints `[1/4] Chunked …`."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+
+    def __call__(self, text: str) -> None:
+        self.done += 1
+        click.echo(f"[{self.done}/{self.total}] {text}")
+
+
+def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a progress bar; in a file or a pipe, without one."""
+    if not sys.stdout.isatty():
+        yield from items
+        return
+    from rich.progress import track as rich_track
+
+    yield from rich_track(items, description=label, total=total, transient=True)
+
+
+@contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """A moving line while something runs that cannot say how far it is; in a file or a pipe, nothing."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console().status(label):
+        yield
+
+
+def show_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
+    """Print rows as a table; its columns are the keys of the first row, numbers aligned right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(format_value(value)) for value in row.values()))
+    # A pipe has no width of its own; 80 columns would cut ids in two.
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def show(
+    number: str,
+    measured: Mapping[str, Any],
+    *,
+    run_id: str | None = None,
+    trace_id: str | None = None,
+    trace_ids: int | None = None,
+) -> None:
+    """End a lesson: what it measured, where MLflow keeps it, which page shows it, and what to type next."""
+    import mlflow
+
+    entry = curriculum.lesson(number)
+    show_table([{"measured": name, "value": value} for name, value in measured.items()])
+    if run_id:
+        click.echo(f"Run:     {run_id}")
+    if trace_id:
+        more = f"   (one of {trace_ids})" if trace_ids and trace_ids > 1 else ""
+        click.echo(f"Trace:   {trace_id}{more}")
+    click.echo(f"Store:   {mlflow.get_tracking_uri()}")
+    click.echo(f"Look at: uv run mlflow ui  ->  {entry.look}")
+    following = curriculum.next_lesson(number)
+    click.echo(f"Next:    uv run {following.command if following else 'mlflow-learn'}")
+
+
+def format_value(value: Any) -> str:
+    """Numbers as people read them: 3 decimals for shares, thousands separated, nothing made up for None."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3f}"
+    return str(value)
+
+
+def _refuse(problem: str, cure: str) -> int:
+    click.echo(f"error: {problem.strip()}\ntry:   {cure.strip()}", err=True)
+    return EXIT_USER_ERROR

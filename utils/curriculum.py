@@ -1,0 +1,225 @@
+"""The manifest: every lesson there is, in one place.
+
+pyproject's scripts, README.md, LEARNING_PLAN.md, the tests and `mlflow-learn` agree with it, and a test says so.
+Importing it costs nothing: no MLflow, no click.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Module:
+    """One of the eight modules; its lessons share an experiment."""
+
+    number: int
+    title: str
+    experiment: str
+    goal: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Something MLflow holds once a lesson was done.
+
+    kind: `run`, `trace`, `model`, `prompt` or `dataset`; `what` says it in words; at least `minimum` of them must
+    exist. Runs, traces and models are found by the tag `lesson`, narrowed by `filter` (MLflow's search syntax);
+    a prompt by `name`; a dataset is an input of one of the lesson's runs.
+    """
+
+    kind: str
+    what: str
+    minimum: int = 1
+    filter: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One command. `shows`: MLflow calls that must stand in the lesson's own source. `look`: the page of mlflow ui."""
+
+    number: str
+    title: str
+    command: str
+    file: str
+    look: str
+    shows: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    hints: tuple[str, ...]
+    requires: tuple[str, ...] = ()
+    extra: str | None = None
+    tour_args: tuple[str, ...] = ()
+    uses_llm: bool = True
+    docs: str = "https://mlflow.org/docs/latest/genai/"
+
+    @property
+    def module(self) -> Module:
+        return MODULES[int(self.number.split(".")[0]) - 1]
+
+    @property
+    def experiment(self) -> str:
+        return self.module.experiment
+
+
+MODULES = (
+    Module(1, "Fundamentals", "1-fundamentals", "Track runs and models, and know what MLflow 3 changed."),
+    Module(2, "Tracing", "2-tracing", "See every LLM call, also those inside Spark workers."),
+    Module(3, "Prompts", "3-prompts", "Version prompts, compare them, and roll them back."),
+    Module(4, "Agents", "4-agents", "Build agents whose every step can be inspected."),
+    Module(5, "RAG", "5-rag", "Answer from documents, and measure retrieval and answers apart."),
+    Module(6, "Evaluation", "6-evaluation", "Score quality so that a difference can be believed."),
+    Module(7, "Production", "7-production", "Serve, watch and improve an agent that people use."),
+    Module(8, "Advanced", "8-advanced", "Scale, optimise and combine what came before."),
+)
+
+LESSONS: tuple[Lesson, ...] = (
+    Lesson(
+        number="1.1",
+        title="Track an experiment, log a model, find the best one",
+        command="mlflow-tracking-example",
+        file="tracking/simple_tracking_basic.py",
+        look="1-fundamentals -> Runs, and Models",
+        docs="https://mlflow.org/docs/latest/ml/tracking/",
+        uses_llm=False,
+        shows=(
+            "mlflow.sklearn.autolog",
+            "mlflow.start_run",
+            "mlflow.log_params",
+            "mlflow.log_metrics",
+            "mlflow.data.from_pandas",
+            "mlflow.log_input",
+            "mlflow.sklearn.log_model",
+            "mlflow.log_figure",
+            "mlflow.search_logged_models",
+        ),
+        evidence=(
+            Evidence("run", "three regressors, one run each", minimum=3),
+            Evidence("model", "a logged model for each of them", minimum=3),
+            Evidence("dataset", "the training data, with its digest"),
+        ),
+        hints=(
+            "A run holds what happened; a logged model holds what came out of it. Which of the two has the metric you compare?",
+            "What would `search_logged_models` have to order by to put the best model first?",
+            "Where does MLflow say which data a model was trained on?",
+            "Look at tracking/simple_tracking_basic.py::train_one and ::best_model.",
+        ),
+    ),
+    Lesson(
+        number="2.1",
+        title="Trace LangChain + Ollama inside Spark workers",
+        command="mlflow-spark-langchain-ollama",
+        file="spark/spark_langchain_ollama.py",
+        look="2-tracing -> Traces -> spark-sentiment",
+        docs="https://mlflow.org/docs/latest/genai/tracing/",
+        shows=(
+            "mlflow.langchain.autolog",
+            "mlflow.start_span",
+            "mlflow.genai.load_prompt",
+            "set_tracing_context_from_http_request_headers",
+            "mlflow.flush_trace_async_logging",
+            "mlflow.log_metrics",
+        ),
+        evidence=(
+            Evidence("run", "a job with accuracy and macro-F1", filter="metrics.accuracy >= 0"),
+            Evidence("trace", "one trace that holds the whole job", filter="trace.name = 'spark-sentiment'"),
+            Evidence("prompt", "the registered sentiment prompt", name="sentiment"),
+        ),
+        hints=(
+            "Autolog patches the process that calls it. In which processes do the LLM calls happen?",
+            "What travels to a worker so that its spans find the right parent?",
+            "Why must the flush happen inside the block that set the trace context?",
+            "Look at spark/spark_langchain_ollama.py::open_classifier.",
+        ),
+    ),
+    Lesson(
+        number="2.2",
+        title="The same Spark job on any backend",
+        command="mlflow-spark-langchain-multiple",
+        file="spark/spark_langchain_multiple_mode.py",
+        look="2-tracing -> Traces -> spark-sentiment-any",
+        docs="https://mlflow.org/docs/latest/genai/tracing/app-instrumentation/manual-tracing/",
+        shows=(
+            "mlflow.start_span_no_context",
+            "mlflow.langchain.autolog",
+            "mlflow.openai.autolog",
+            "mlflow.genai.load_prompt",
+            "mlflow.log_metrics",
+        ),
+        evidence=(
+            Evidence("run", "a job with accuracy and macro-F1", filter="metrics.accuracy >= 0"),
+            Evidence(
+                "trace", "one trace that holds the whole job", filter="trace.name = 'spark-sentiment-any'"
+            ),
+        ),
+        hints=(
+            "The worker returns when each call began and ended. Who can write the spans then?",
+            "Which is cheaper for a worker: importing MLflow, or returning four more columns?",
+            "With --span-source autolog, where is autolog switched on, and for which framework?",
+            "Look at spark/spark_langchain_multiple_mode.py::write_spans.",
+        ),
+    ),
+    Lesson(
+        number="5.1",
+        title="Write the sample documents",
+        command="mlflow-sample-documents",
+        file="utils/sample_documents.py",
+        look="5-rag -> Runs -> sample-documents",
+        docs="https://mlflow.org/docs/latest/ml/dataset/",
+        uses_llm=False,
+        shows=("mlflow.start_run", "mlflow.data.from_pandas", "mlflow.log_input", "mlflow.log_metrics"),
+        evidence=(
+            Evidence("run", "the corpus and its size", filter="metrics.documents > 0"),
+            Evidence("dataset", "the questions whose gold document is known"),
+        ),
+        hints=(
+            "How do you know that a retriever found the right document, and not just any document?",
+            "What makes a question hard for a search by words?",
+            "Look at utils/sample_documents.py::load_questions.",
+        ),
+    ),
+    Lesson(
+        number="5.2",
+        title="RAG with Spark and LlamaIndex, judged against gold documents",
+        command="mlflow-spark-llamaindex-rag",
+        file="spark/spark_llamaindex_rag.py",
+        look="5-rag -> Traces -> rag-question",
+        docs="https://mlflow.org/docs/latest/genai/tracing/integrations/listing/llama_index/",
+        shows=(
+            "mlflow.llama_index.autolog",
+            "mlflow.start_span",
+            "mlflow.start_run",
+            "mlflow.log_metrics",
+            "mlflow.log_table",
+        ),
+        evidence=(
+            Evidence("run", "retrieval scores against gold documents", filter="metrics.hit_at_k >= 0"),
+            Evidence("trace", "a trace for every question, with a retriever span", minimum=3,
+                     filter="trace.name = 'rag-question' AND span.type = 'RETRIEVER'"),  # fmt: skip
+        ),
+        hints=(
+            "An answer can be wrong although the right passage was found. Which span tells you?",
+            "What does hit@3 count, and what would a metric that asks only for *a* source count?",
+            "Halve --chunk-size: which number moves first, and why?",
+            "Look at spark/spark_llamaindex_rag.py::ask.",
+        ),
+        tour_args=("--create-sample-docs",),
+    ),
+)
+
+
+def lesson(number: str) -> Lesson:
+    """The lesson with this number.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for entry in LESSONS:
+        if entry.number == number:
+            return entry
+    raise KeyError(number)
+
+
+def next_lesson(number: str) -> Lesson | None:
+    """The lesson after this one, or None after the last."""
+    numbers = [entry.number for entry in LESSONS]
+    index = numbers.index(number) + 1
+    return LESSONS[index] if index < len(LESSONS) else None

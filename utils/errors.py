@@ -1,0 +1,14 @@
+"""Errors that a user can mend: each says what is wrong and what to type next."""
+
+
+class UserError(Exception):
+    """A problem outside the code. Commands print it as two lines, `error:` and `try:`, and exit with status 2."""
+
+    def __init__(self, problem: str, cure: str) -> None:
+        super().__init__(f"{problem} ({cure})")
+        self.problem = problem
+        self.cure = cure
+
+
+class InputError(UserError):
+    """A file, a folder or a value that the user gave cannot be used."""

@@ -1,0 +1,18 @@
+"""The GenAI side of the set-up: traces that are complete before a command ends, and where they can be seen."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def traces_flushed() -> Iterator[None]:
+    """Leave only when every trace is in the store: spans are written by a background queue.
+
+    Source: https://mlflow.org/docs/latest/genai/tracing/prod-tracing/ (a killed process loses what is in the queue).
+    """
+    import mlflow
+
+    try:
+        yield
+    finally:
+        mlflow.flush_trace_async_logging()

@@ -1,0 +1,105 @@
+"""Know where you stand in the curriculum, and what to type next.
+
+uv run mlflow-learn               progress, proved from the MLflow store
+uv run mlflow-learn tour          run every lesson with the mock model
+uv run mlflow-learn run 2.2       run one lesson and see what evidence it left
+uv run mlflow-learn hint 2.2      a question that leads on
+uv run mlflow-learn doctor        what is missing on this machine, and its cure
+"""
+
+import sys
+
+import click
+
+from utils import curriculum
+from utils.cli import Group
+from utils.errors import InputError
+from utils.options import LLM_TYPES, store_options
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group("mlflow-learn", cls=Group, invoke_without_command=True, context_settings=SETTINGS,
+             help="\n\n".join("\b\n" + part for part in (__doc__ or "").split("\n\n")))  # fmt: skip
+@store_options
+@click.pass_context
+def main(context: click.Context, tracking_uri: str | None, experiment_name: str | None) -> None:
+    context.obj = tracking_uri
+    if context.invoked_subcommand is None:
+        from utils.learn.status import show_status
+
+        show_status(tracking_uri)
+
+
+@main.command("run", context_settings={"ignore_unknown_options": True})
+@click.argument("number")
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run_lesson(context: click.Context, number: str, flags: tuple[str, ...]) -> None:
+    """Run lesson NUMBER, then say what evidence it left. Flags of the lesson go behind `--`."""
+    from utils.learn.status import show_evidence
+    from utils.learn.tour import run_here
+
+    entry = find_lesson(number)
+    store = ["--tracking-uri", context.obj] if context.obj else []
+    status = run_here(entry, [*store, *flags])
+    if status == 0:
+        show_evidence(entry, context.obj)
+    sys.exit(status)
+
+
+@main.command("tour")
+@click.option("--module", type=click.IntRange(1, 8), help="Only the lessons of this module.")
+@click.option("--llm-type", type=click.Choice(LLM_TYPES), default="mock", show_default=True,
+              help="Which kind of server answers.")  # fmt: skip
+@click.option("--lesson-timeout", type=click.IntRange(min=1), default=600, show_default=True,
+              help="Seconds after which a lesson is stopped and counts as failed.")  # fmt: skip
+@click.pass_context
+def tour(context: click.Context, module: int | None, llm_type: str, lesson_timeout: int) -> None:
+    """Run all lessons in order, one line each, and check what each left in MLflow."""
+    from utils.learn.tour import run_tour
+
+    chosen = [entry for entry in curriculum.LESSONS if module in (None, entry.module.number)]
+    if not chosen:
+        raise InputError(f"module {module} has no lessons yet", "uv run mlflow-learn")
+    sys.exit(run_tour(chosen, context.obj, llm_type, lesson_timeout))
+
+
+@main.command("hint")
+@click.argument("number")
+@click.argument("level", type=click.IntRange(min=1), default=1)
+def hint(number: str, level: int) -> None:
+    """A question about lesson NUMBER; a higher LEVEL asks more, the last says where to look."""
+    entry = find_lesson(number)
+    if level > len(entry.hints):
+        raise InputError(
+            f"lesson {number} has {len(entry.hints)} hints",
+            f"uv run mlflow-learn hint {number} {len(entry.hints)}",
+        )
+    click.echo(f"{entry.number} {entry.title}\n\n{entry.hints[level - 1]}\n")
+    if level < len(entry.hints):
+        click.echo(f"Next hint: uv run mlflow-learn hint {number} {level + 1}")
+
+
+@main.command("doctor")
+@click.option("--ollama-url", default="http://localhost:11434", envvar="OLLAMA_URL", show_default=True)
+@click.option("--openai-base-url", envvar="OPENAI_BASE_URL", help="Your own server of OpenAI's API.")
+@click.pass_context
+def doctor(context: click.Context, ollama_url: str, openai_base_url: str | None) -> None:
+    """Look at this machine: versions, Java, store, model servers, disk. Each finding comes with its cure."""
+    from utils.learn.doctor import examine, show_findings
+
+    sys.exit(show_findings(examine(context.obj, ollama_url, openai_base_url)))
+
+
+def find_lesson(number: str) -> curriculum.Lesson:
+    """The lesson with this number.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return curriculum.lesson(number)
+    except KeyError:
+        known = ", ".join(entry.number for entry in curriculum.LESSONS)
+        raise InputError(f"there is no lesson {number}", f"one of {known}") from None

@@ -1,0 +1,59 @@
+"""`mlflow-learn`: the eight modules, each with what the store proves."""
+
+import click
+
+from utils import curriculum
+from utils.cli import show_table
+from utils.mlflow_setup import check_store, default_tracking_uri
+
+BAR = 20  # characters
+
+
+def show_status(tracking_uri: str | None) -> None:
+    """Print progress by module, the lessons that are open, and the next command."""
+    store = open_store(tracking_uri)
+    done = {entry.number for entry in curriculum.LESSONS if store and store.is_done(entry)}
+    rows = [_module_row(module, done) for module in curriculum.MODULES]
+    show_table(rows)
+    click.echo(f"Store: {tracking_uri or default_tracking_uri()}")
+    following = next((entry for entry in curriculum.LESSONS if entry.number not in done), None)
+    if following:
+        click.echo(f"Next:  uv run {following.command}   ({following.number} {following.title})")
+    else:
+        click.echo("Every lesson is done. Look at the results: uv run mlflow ui")
+
+
+def show_evidence(entry: curriculum.Lesson, tracking_uri: str | None) -> None:
+    """Print what the store holds of a lesson."""
+    store = open_store(tracking_uri)
+    findings = store.findings(entry) if store else []
+    rows = [
+        {"evidence": finding.evidence.what, "kind": finding.evidence.kind, "in the store": finding.proved}
+        for finding in findings
+    ]
+    show_table(rows, title=f"Evidence of {entry.number}")
+
+
+def open_store(tracking_uri: str | None):  # type: ignore[no-untyped-def]  # -> progress.Store | None
+    """The store as it is: looking at progress never creates one."""
+    import mlflow
+
+    from utils.mlflow_setup import sqlite_path
+    from utils.progress import Store
+
+    uri = tracking_uri or default_tracking_uri()
+    check_store(uri)
+    if uri.startswith("sqlite:") and not sqlite_path(uri).exists():
+        return None
+    mlflow.set_tracking_uri(uri)
+    return Store()
+
+
+def _module_row(module: curriculum.Module, done: set[str]) -> dict[str, object]:
+    lessons = [entry.number for entry in curriculum.LESSONS if entry.module is module]
+    finished = [number for number in lessons if number in done]
+    filled = BAR * len(finished) // len(lessons) if lessons else 0
+    state = f"{len(finished)} of {len(lessons)}" if lessons else "to come"
+    open_lessons = " ".join(number for number in lessons if number not in done)
+    bar = "█" * filled + "·" * (BAR - filled)
+    return {"module": f"{module.number} {module.title}", "progress": bar, "done": state, "open": open_lessons}

@@ -1,0 +1,144 @@
+"""`mlflow-learn tour` and `run`: lessons run as the commands they are, each in a process of its own.
+
+A child of a preloaded fork server starts in a second, where a cold process would import everything again.
+"""
+
+import importlib.util
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+
+from utils import curriculum
+from utils.cli import Command, show_table
+from utils.mlflow_setup import default_tracking_uri
+
+PRELOADED = [
+    "mlflow",
+    "mlflow.langchain",
+    "mlflow.llama_index",
+    "langchain_openai",
+    "llama_index.core",
+    "pyspark.sql",
+    "sklearn.linear_model",
+]
+TAIL_LINES = 15
+EXTRA_MODULES = {
+    "local": "xllamacpp",
+    "optimize": "dspy",
+    "frameworks": "pydantic_ai",
+    "huggingface": "torch",
+}
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One lesson of the tour: `done`, `failed` or `skipped`, and why."""
+
+    entry: curriculum.Lesson
+    state: str
+    seconds: float
+    note: str = ""
+
+
+def run_here(entry: curriculum.Lesson, flags: list[str]) -> int:
+    """Run a lesson's command in this process and return its exit status."""
+    try:
+        _load(entry).main(args=flags, prog_name=entry.command)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def run_tour(
+    lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_type: str, timeout_s: int
+) -> int:
+    """Run the lessons in order, print a line for each and a table at the end. Returns the exit status."""
+    uri = tracking_uri or default_tracking_uri()
+    click.echo(f"{len(lessons)} lessons with {llm_type}, into {uri}")
+    context = multiprocessing.get_context("forkserver" if os.name != "nt" else "spawn")
+    if os.name != "nt":
+        context.set_forkserver_preload(PRELOADED)
+    stops = []
+    with tempfile.TemporaryDirectory(prefix="mlflow-learn-tour-") as folder:
+        for entry in lessons:
+            click.echo(f"{entry.number}  {entry.command:<34}", nl=False)
+            stop = _visit(entry, uri, llm_type, timeout_s, context, Path(folder) / f"{entry.number}.log")
+            click.echo(
+                f"{stop.state}, {stop.seconds:.1f} s"
+                if stop.state == "done"
+                else f"{stop.state}: {stop.note}"
+            )
+            stops.append(stop)
+    show_table(
+        [
+            {"lesson": s.entry.number, "title": s.entry.title, "state": s.state, "seconds": s.seconds}
+            for s in stops
+        ]
+    )
+    failed = [stop for stop in stops if stop.state == "failed"]
+    click.echo(
+        "Look at: uv run mlflow ui" if not failed else f"{len(failed)} failed; uv run mlflow-learn doctor"
+    )
+    click.echo("Next:    uv run mlflow-learn")
+    return 1 if failed else 0
+
+
+def _visit(entry, uri, llm_type, timeout_s, context, log: Path) -> Stop:  # type: ignore[no-untyped-def]
+    """Run one lesson in a child process, then ask the store for its evidence."""
+    if entry.extra and not importlib.util.find_spec(EXTRA_MODULES[entry.extra]):
+        return Stop(entry, "skipped", 0.0, f"needs uv sync --extra {entry.extra}")
+    flags = ["--tracking-uri", uri, *entry.tour_args]
+    if entry.uses_llm:
+        flags += ["--llm-type", llm_type]
+    started = time.perf_counter()
+    child = context.Process(target=_child, args=(entry.number, flags, str(log)))
+    child.start()
+    child.join(timeout_s)
+    seconds = time.perf_counter() - started
+    if child.is_alive():
+        child.kill()
+        child.join()
+        return Stop(entry, "failed", seconds, f"stopped after {timeout_s} s\n{_tail(log)}")
+    if child.exitcode != 0:
+        return Stop(entry, "failed", seconds, f"exit status {child.exitcode}\n{_tail(log)}")
+    missing = _missing_evidence(entry, uri)
+    return Stop(entry, "failed" if missing else "done", seconds, f"left no {missing}" if missing else "")
+
+
+def _child(number: str, flags: list[str], log: str) -> None:
+    """In the child: everything that the lesson prints goes into its log, also what Spark's JVM prints."""
+    with Path(log).open("wb", buffering=0) as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.exit(run_here(curriculum.lesson(number), flags))
+
+
+def _missing_evidence(entry: curriculum.Lesson, uri: str) -> str:
+    from utils.learn.status import open_store
+
+    store = open_store(uri)
+    missing = (
+        [finding.evidence.what for finding in store.findings(entry) if not finding.proved]
+        if store
+        else ["store"]
+    )
+    return "; ".join(missing)
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join(f"      {line}" for line in lines[-TAIL_LINES:])
+
+
+def _load(entry: curriculum.Lesson) -> Command:
+    """The lesson's command, as pyproject.toml installs it."""
+    (script,) = entry_points(group="console_scripts", name=entry.command)
+    return script.load()

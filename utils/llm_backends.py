@@ -1,0 +1,275 @@
+"""One seam for every model: a backend is an HTTP endpoint that speaks OpenAI's API (or Ollama's own).
+
+    with open_backend("mock") as llm:
+        llm.chat_model()      # LangChain
+        llm.llama_index()     # LlamaIndex
+        llm.openai_client()   # the OpenAI SDK
+        llm.judge()           # keyword arguments for MLflow's judges
+        llm.settings          # small and picklable: a Spark worker builds the same clients from it
+
+The endpoint is asked first. One that is missing raises BackendUnavailable; no other backend ever takes its place.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from utils.errors import UserError
+from utils.options import BackendOptions
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from llama_index.core.llms import LLM
+    from openai import OpenAI
+
+OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
+DUMMY_KEY = "not-needed"  # clients insist on a key; mock and Ollama do not look at it
+PROBE_SECONDS = 4.0
+ENDPOINT_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_KEY")
+
+
+class BackendUnavailable(UserError):
+    """The model server, the model or the key is missing."""
+
+
+@dataclass(frozen=True)
+class BackendSettings:
+    """All that is needed to build a client, in a Spark worker too. Printing it shows no key."""
+
+    llm_type: str
+    model: str
+    base_url: str  # OpenAI's API, up to and with /v1
+    temperature: float = 0.0
+    request_timeout: float = 60.0  # seconds
+    ollama_url: str | None = None
+    api_key: str = field(default=DUMMY_KEY, repr=False)
+
+    @property
+    def no_retries(self) -> dict[str, int]:
+        """For callers that retry by themselves: what keeps LangChain's client from doing it, too."""
+        return {} if self.llm_type == "ollama" else {"max_retries": 0}
+
+    def chat_model(self, **overrides: Any) -> "BaseChatModel":
+        """LangChain: ChatOllama for ollama, ChatOpenAI for everything that speaks OpenAI's API."""
+        if self.llm_type == "ollama":
+            from langchain_ollama import ChatOllama
+
+            client = {"timeout": self.request_timeout}
+            arguments = {"model": self.model, "base_url": self.ollama_url, "client_kwargs": client}
+            return ChatOllama(**{**arguments, "temperature": self.temperature, **overrides})
+        from langchain_openai import ChatOpenAI
+
+        # stream_usage: a custom base URL reports no tokens while streaming unless it is asked to.
+        arguments = {
+            "model": self.model,
+            "base_url": self.base_url,
+            "api_key": self.api_key,
+            "stream_usage": True,
+        }
+        return ChatOpenAI(
+            **{**arguments, "temperature": self.temperature, "timeout": self.request_timeout, **overrides}
+        )
+
+    def llama_index(self, *, streaming: bool = False, **overrides: Any) -> "LLM":
+        """LlamaIndex: Ollama for ollama, OpenAILike otherwise. `streaming=True` asks for token counts in streams."""
+        if self.llm_type == "ollama":
+            from llama_index.llms.ollama import Ollama
+
+            arguments = {
+                "model": self.model,
+                "base_url": self.ollama_url,
+                "request_timeout": self.request_timeout,
+            }
+            return Ollama(**{**arguments, "temperature": self.temperature, **overrides})
+        from llama_index.llms.openai_like import OpenAILike
+
+        usage = {"stream_options": {"include_usage": True}} if streaming else {}
+        arguments = {
+            "model": self.model,
+            "api_base": self.base_url,
+            "api_key": self.api_key,
+            "is_chat_model": True,
+        }
+        arguments |= {"is_function_calling_model": True, "context_window": 4096, "additional_kwargs": usage}
+        limits = {"temperature": self.temperature, "timeout": self.request_timeout}
+        return OpenAILike(**{**arguments, **limits, **overrides})
+
+    def openai_client(self, **overrides: Any) -> "OpenAI":
+        """The OpenAI SDK on the same endpoint (Ollama answers it under /v1)."""
+        from openai import OpenAI
+
+        arguments = {"base_url": self.base_url, "api_key": self.api_key, "timeout": self.request_timeout}
+        return OpenAI(**{**arguments, **overrides})
+
+    def judge(self) -> dict[str, str]:
+        """Keyword arguments for mlflow.genai.judges.make_judge: the full path, since plain /v1 answers 404."""
+        return {"model": f"openai:/{self.model}", "base_url": f"{self.base_url}/chat/completions"}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An endpoint that answered. Its methods are those of its settings."""
+
+    settings: BackendSettings
+    server: Any = None  # the mock's server: its `counts` say what it really served
+
+    @property
+    def model(self) -> str:
+        return self.settings.model
+
+    @property
+    def llm_type(self) -> str:
+        return self.settings.llm_type
+
+    def chat_model(self, **overrides: Any) -> "BaseChatModel":
+        return self.settings.chat_model(**overrides)
+
+    def llama_index(self, **overrides: Any) -> "LLM":
+        return self.settings.llama_index(**overrides)
+
+    def openai_client(self, **overrides: Any) -> "OpenAI":
+        return self.settings.openai_client(**overrides)
+
+    def judge(self) -> dict[str, str]:
+        return self.settings.judge()
+
+
+@contextmanager
+def open_backend(llm_type: str | BackendOptions = "mock", **chosen: Any) -> Iterator[Backend]:
+    """Open the chosen backend: start the mock, or ask the server whether it is there and has the model.
+
+    Args:
+        llm_type: `mock`, `ollama` or `openai`, or the BackendOptions of a command.
+        chosen: fields of BackendOptions (`model`, `temperature`, `request_timeout` in seconds, …).
+
+    While it is open, OPENAI_BASE_URL, OPENAI_API_BASE and OPENAI_API_KEY point at it (built-in scorers find it that
+    way), and runs and traces carry `llm_type` and `llm_model`.
+
+    Raises:
+        BackendUnavailable: no server, no such model, or no key.
+    """
+    from utils.lesson_context import tagged
+
+    given = llm_type if isinstance(llm_type, BackendOptions) else BackendOptions(llm_type)
+    given = replace(given, **chosen)
+    with (
+        OPENERS[given.llm_type](given) as backend,
+        _endpoint_environment(backend.settings),
+        tagged(llm_type=backend.llm_type, llm_model=backend.model),
+    ):
+        yield backend
+
+
+@contextmanager
+def _open_mock(given: BackendOptions) -> Iterator[Backend]:
+    from utils.mock_llm import MODELS, MockServer, MockSettings
+
+    chat_models = [name for name in MODELS if not name.endswith("embedding")]
+    model = given.model or chat_models[0]
+    if model not in chat_models:
+        raise BackendUnavailable(
+            f"the mock has no model {model}", f"--model {' or --model '.join(chat_models)}"
+        )
+    try:
+        settings = MockSettings(latency_ms=given.mock_latency_ms, faults=given.mock_faults)
+    except ValueError as error:
+        raise BackendUnavailable(
+            str(error), '--mock-faults "429:0.2,timeout:0.05,500:0.05,garbage:0.1"'
+        ) from error
+    with MockServer(settings) as server:
+        yield Backend(_settings(given, model, server.base_url), server)
+
+
+@contextmanager
+def _open_ollama(given: BackendOptions) -> Iterator[Backend]:
+    url = given.ollama_url.rstrip("/")
+    model = given.model or given.ollama_model
+    cure = f"ollama serve, then ollama pull {model}   (or: --llm-type mock)"
+    status, body = _get(f"{url}/api/tags", f"Ollama does not answer at {url}", cure)
+    if status != 200 or not isinstance(body, dict) or "models" not in body:
+        raise BackendUnavailable(
+            f"{url} is not an Ollama server (/api/tags answers {status})", "check --ollama-url"
+        )
+    names = [entry.get("name", "") for entry in body["models"]]
+    if model not in names and f"{model}:latest" not in names:
+        have = ", ".join(names[:5]) or "none"
+        raise BackendUnavailable(f"Ollama has no model {model} (it has: {have})", f"ollama pull {model}")
+    yield Backend(replace(_settings(given, model, f"{url}/v1"), ollama_url=url))
+
+
+@contextmanager
+def _open_openai(given: BackendOptions) -> Iterator[Backend]:
+    url = (given.openai_base_url or OPENAI_URL).rstrip("/")
+    key = os.environ.get("OPENAI_API_KEY", "")
+    if not key and url == OPENAI_URL:
+        raise BackendUnavailable(
+            "OPENAI_API_KEY is not set",
+            "export OPENAI_API_KEY=…   (or: --openai-base-url of a local server, or --llm-type mock)",
+        )
+    model = given.model or OPENAI_DEFAULT_MODEL
+    settings = replace(_settings(given, model, url), api_key=key or DUMMY_KEY)
+    _probe_openai(settings)
+    yield Backend(settings)
+
+
+OPENERS: dict[str, Callable[[BackendOptions], AbstractContextManager[Backend]]] = {
+    "mock": _open_mock,
+    "ollama": _open_ollama,
+    "openai": _open_openai,
+}
+
+
+def _settings(given: BackendOptions, model: str, base_url: str) -> BackendSettings:
+    return BackendSettings(given.llm_type, model, base_url, given.temperature, given.request_timeout)
+
+
+def _probe_openai(settings: BackendSettings) -> None:
+    url = settings.base_url
+    cure = "check --openai-base-url: it ends in /v1 and the server runs   (or: --llm-type mock)"
+    status, body = _get(f"{url}/models", f"no server answers at {url}", cure, settings.api_key)
+    if status in (401, 403):
+        raise BackendUnavailable(
+            f"{url} refuses the key in OPENAI_API_KEY ({status})", "set a valid OPENAI_API_KEY"
+        )
+    if status != 200 or not isinstance(body, dict) or "data" not in body:
+        raise BackendUnavailable(f"{url} does not speak OpenAI's API (/models answers {status})", cure)
+    names = [entry.get("id", "") for entry in body["data"]]
+    if names and settings.model not in names:
+        have = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        raise BackendUnavailable(
+            f"{url} has no model {settings.model} (it has: {have})", f"--model {names[0]}"
+        )
+
+
+def _get(url: str, problem: str, cure: str, api_key: str | None = None) -> tuple[int, Any]:
+    """Status and JSON body (None where it is no JSON) of a GET that takes at most PROBE_SECONDS."""
+    import httpx
+
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    try:
+        answer = httpx.get(url, headers=headers, timeout=PROBE_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise BackendUnavailable(problem, cure) from error
+    try:
+        return answer.status_code, answer.json()
+    except ValueError:
+        return answer.status_code, None
+
+
+@contextmanager
+def _endpoint_environment(settings: BackendSettings) -> Iterator[None]:
+    """Point the environment at the endpoint, and put it back. Mock and Ollama never see a real key."""
+    before = {name: os.environ.get(name) for name in ENDPOINT_VARIABLES}
+    values = (settings.base_url, settings.base_url, settings.api_key)
+    os.environ.update(zip(ENDPOINT_VARIABLES, values, strict=True))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,185 @@
+"""Where MLflow's data is, and whether it can be used: tracking URI, store checks, experiments, autolog switches."""
+
+import logging
+import os
+import socket
+import sqlite3
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
+
+ROOT = Path(__file__).resolve().parent.parent  # the checkout: plain `mlflow ui` there shows the default store
+STATE_DIR = ROOT / ".mlflow-learn"  # answers, indexes, caches, checkpoints
+PROBE_SECONDS = 3
+AUTOLOG_FLAVORS = ("sklearn", "langchain", "llama_index", "openai")
+
+
+class StoreError(UserError):
+    """The tracking store cannot be used as it is."""
+
+
+def default_tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, else the SQLite file in the checkout's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{ROOT / 'mlflow.db'}"
+
+
+def use_store(tracking_uri: str | None, experiment_name: str) -> "Experiment":
+    """Point MLflow at the store and the experiment, creating both when they do not exist yet.
+
+    The store is created here, in one process, because several processes that open a SQLite store for the first time
+    at once fail.
+
+    Raises:
+        StoreError: the store is a folder of the old kind, read-only, out of date, no database, or does not answer.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri or default_tracking_uri()
+    check_store(uri)
+    _quiet_housekeeping()
+    if mlflow.get_tracking_uri() != uri:  # setting the same URI again would close the queue of traces
+        mlflow.set_tracking_uri(uri)
+    try:
+        return _open_experiment(experiment_name, uri)
+    except MlflowException as error:
+        raise _explain(error, uri, experiment_name) from error
+
+
+def _quiet_housekeeping() -> None:
+    """Drop messages about MLflow's own tables and queues, and about pip, which uv's environments do not have."""
+    for name in ("mlflow.store.db.utils", "alembic.runtime.migration", "mlflow.tracing.export.async_export_queue"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.utils.environment").addFilter(_no_pip_message)
+
+
+def _no_pip_message(record: logging.LogRecord) -> bool:
+    return "pip version" not in record.getMessage()
+
+
+def check_store(uri: str) -> None:
+    """Find out quickly whether a store can be read and written, without importing MLflow.
+
+    Raises:
+        StoreError: with the cure.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme in ("", "file") or (os.name == "nt" and len(scheme) == 1):
+        folder = uri.removeprefix("file://").removeprefix("file:")
+        raise StoreError(
+            f"{uri} is a file store, which MLflow no longer writes to since 3.13",
+            f"uv run mlflow migrate-filestore --source {folder} --target sqlite:///mlflow.db",
+        )
+    if scheme == "sqlite":
+        _check_sqlite(uri)
+    elif scheme in ("http", "https"):
+        _check_server(uri)
+    elif scheme.startswith(("postgresql", "mysql", "mssql")):
+        _check_reachable(uri)
+
+
+def sqlite_path(uri: str) -> Path:
+    """`sqlite:///relative.db` and `sqlite:////absolute.db` to a path."""
+    return Path(uri.removeprefix("sqlite:///").split("?")[0]).absolute()
+
+
+def _check_sqlite(uri: str) -> None:
+    path = sqlite_path(uri)
+    if not path.exists() and (path.parent / "mlruns" / "0" / "meta.yaml").exists():
+        raise StoreError(
+            f"{path.parent / 'mlruns'} holds runs of an old file store, and {path.name} does not exist yet",
+            f"uv run mlflow migrate-filestore --source {path.parent / 'mlruns'} --target {uri}   (or move that folder away)",
+        )
+    existed = path.exists()
+    try:
+        with sqlite3.connect(path, timeout=PROBE_SECONDS) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(
+                "CREATE TABLE _write_probe (x)"
+            )  # a lock alone succeeds on some read-only media
+            connection.rollback()
+    except sqlite3.Error as error:
+        cure = "--tracking-uri sqlite:////a/folder/you/can/write/mlflow.db"
+        if "locked" in str(error):
+            cure = "stop the other program that writes to it, then run the command again"
+        raise StoreError(f"the store {path} cannot be written ({error})", cure) from error
+    finally:
+        if not existed and path.exists() and path.stat().st_size == 0:
+            path.unlink()
+
+
+def _check_server(uri: str) -> None:
+    import httpx
+
+    try:
+        answer = httpx.get(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise StoreError(
+            f"no MLflow server answers at {uri}",
+            "start one: uv run mlflow server   (or leave --tracking-uri out to use the local store)",
+        ) from error
+    if answer.status_code in (401, 403):
+        raise StoreError(
+            f"the MLflow server at {uri} refuses this account ({answer.status_code})",
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        )
+    if answer.status_code != 200:
+        raise StoreError(
+            f"{uri} is not an MLflow server (/health answers {answer.status_code})", "check --tracking-uri"
+        )
+
+
+def _check_reachable(uri: str) -> None:
+    parts = urlsplit(uri)
+    host, port = (
+        parts.hostname or "localhost",
+        parts.port or {"postgresql": 5432}.get(parts.scheme.split("+")[0], 3306),
+    )
+    try:
+        socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
+    except OSError as error:
+        raise StoreError(
+            f"no database answers at {host}:{port}", "start the database, or check --tracking-uri"
+        ) from error
+
+
+def _open_experiment(name: str, uri: str) -> "Experiment":
+    import mlflow
+
+    if uri.startswith("sqlite:") and mlflow.get_experiment_by_name(name) is None:
+        # Artifacts go beside the database, wherever the command is typed.
+        folder = sqlite_path(uri).parent / "mlruns" / name
+        mlflow.create_experiment(name, artifact_location=folder.as_uri())
+    return mlflow.set_experiment(name)
+
+
+def _explain(error: Exception, uri: str, experiment_name: str) -> UserError:
+    text = str(error)
+    if "out-of-date database schema" in text or "Can't locate revision" in text:
+        return StoreError(
+            f"the store {uri} was written by another version of MLflow", f"uv run mlflow db upgrade {uri}"
+        )
+    if "deleted experiment" in text:
+        return StoreError(
+            f"the experiment {experiment_name} is in the trash of {uri}",
+            f"--experiment-name {experiment_name}-2   (or bring it back: uv run mlflow experiments restore --help)",
+        )
+    return StoreError(
+        f"MLflow cannot use {uri}: {text.splitlines()[0]}",
+        "check --tracking-uri, or uv run mlflow-learn doctor",
+    )
+
+
+def switch_autolog_off() -> None:
+    """Undo what lessons switched on, so that one lesson's autolog never traces the next one in the same process."""
+    import mlflow
+
+    for flavor in AUTOLOG_FLAVORS:
+        if f"mlflow.{flavor}.autolog" in sys.modules or f"mlflow.{flavor}" in sys.modules:
+            getattr(mlflow, flavor).autolog(disable=True, silent=True)

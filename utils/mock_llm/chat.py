@@ -1,0 +1,65 @@
+"""Which skill answers a prompt."""
+
+import json
+
+from .answering import answer_question
+from .classify import classify
+from .conversation import asks_for_rewrite, recall, rewrite, state_facts
+from .labels import asks_for_label
+from .prompt import Prompt
+from .reply import Call, Reply, calling
+from .schema import fill_schema
+from .small_talk import admit, asks_for_summary, summarise, talk
+from .tool_use import use_tools
+
+
+def answer(prompt: Prompt) -> Reply:
+    """Read the prompt, choose the skill, answer."""
+    if prompt.tools and prompt.tool_choice != "none":
+        reply = _answer_with_tools(prompt)
+        if reply is not None:
+            return reply
+    if prompt.schema is not None:
+        return Reply(json.dumps(fill_schema(prompt, prompt.schema), ensure_ascii=False))
+    return Reply(speak(prompt))
+
+
+def _answer_with_tools(prompt: Prompt) -> Reply | None:
+    functions = {f["name"]: f for f in (tool.get("function", tool) for tool in prompt.tools)}
+    named = (
+        prompt.tool_choice.get("function", prompt.tool_choice).get("name")
+        if isinstance(prompt.tool_choice, dict)
+        else None
+    )
+    if named in functions:
+        return calling(Call(named, fill_schema(prompt, functions[named].get("parameters") or {})))
+    reply = use_tools(prompt)
+    if prompt.tool_choice in ("required", "any") and (reply is None or not reply.calls):
+        return _finish(prompt, functions, reply)
+    return reply
+
+
+def _finish(prompt: Prompt, functions: dict[str, dict], reply: Reply | None) -> Reply:
+    """A call where one is demanded and none is needed: the tool that takes the final answer, else the last one offered."""
+    text = reply.text if reply else speak(prompt)
+    name = next((name for name in functions if name.startswith("final")), list(functions)[-1])
+    parameters = functions[name].get("parameters") or {}
+    if name.startswith("final"):
+        return calling(Call(name, {key: text for key in parameters.get("properties") or {"answer": {}}}))
+    return calling(Call(name, fill_schema(prompt, parameters)))
+
+
+def speak(prompt: Prompt) -> str:
+    """The answer in words to a prompt without tools and without a schema."""
+    if asks_for_rewrite(prompt.frame):
+        return rewrite(prompt)
+    if prompt.passages:
+        return recall(prompt) or answer_question(prompt)
+    if asks_for_label(prompt.frame):
+        return classify(prompt)
+    if asks_for_summary(prompt.frame):
+        return summarise(prompt.user)
+    remembered = recall(prompt) or talk(prompt.user) or state_facts(prompt.user)
+    if remembered:
+        return remembered
+    return answer_question(prompt) if "?" in prompt.user else admit(prompt.user)

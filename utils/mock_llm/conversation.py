@@ -1,0 +1,159 @@
+"""Chat memory: what was said before, and what a follow-up question refers to."""
+
+import re
+
+from .prompt import Message, Prompt
+from .text import STOP_WORDS, content_words, overlap, sentences
+
+_PRONOUN = re.compile(
+    r"\b(its|it|they|them|their|he|she|him|his|her|those|these|this one|that one|this|that)\b(?! \w+ (?:is|was|are)\b)",
+    re.I,
+)
+_POSSESSIVE = ("its", "their", "his", "her")
+_ELLIPSIS = re.compile(
+    r"^\s*(?:and |so |ok |okay )*(?:what|how) about\s+(.+?)\s*\??\s*$|^\s*and\s+(?:for |in |with |on )?(.+?)\s*\?\s*$",
+    re.I,
+)
+_NAME = re.compile(r"(?<![.!?] )(?<!^)\b[A-Z][\w-]+(?:\s+(?:of |the )?[A-Z][\w-]+)*")
+_HISTORY = re.compile(
+    r"chat history>?\s*:?\s*\n?(.*?)\n\s*<?(?:follow[ -]up (?:input|question|message)|latest question|new question)>?\s*:?\s*(.+?)(?:\n\s*<?standalone|\n\s*\n|\Z)",
+    re.I | re.S,
+)
+_REWRITE = re.compile(
+    r"\bstandalone (?:question|query)|\b(?:rephrase|rewrite|reformulate)\b.{0,60}\b(?:question|query|follow[- ]up|message)|\bcondense\b.{0,40}\bquestion",
+    re.I | re.S,
+)
+_SPOKEN = re.compile(r"^\s*(human|user|assistant|ai|bot)\s*:\s*(.*)$", re.I)
+_FACT = re.compile(
+    r"\b(?:my [\w ]{2,40}? (?:is|are|was)\b|i am\b|i'm\b|i live\b|i work\b|i like\b|i love\b|i prefer\b|i have\b|i bought\b|i need\b|call me\b|we are\b|our [\w ]{2,30}? (?:is|are)\b)",
+    re.I,
+)
+_RECALL = re.compile(
+    r"\b(?:what|which|who|where|when|how (?:many|old|much))(?:'s|\b).{0,40}\b(?:my|i|me|we|our)\b|\b(?:do you )?remember\b|\b(?:did|have) i (?:tell|told|say|said|mention|ask)",
+    re.I,
+)
+_OWN_DOING = re.compile(
+    r"\b(?:can|could|should|do|must|may|would|shall) (?:i|we)\b|\bhow (?:do|can|should)\b", re.I
+)
+_TURNED = {
+    "my": "your",
+    "i": "you",
+    "me": "you",
+    "mine": "yours",
+    "am": "are",
+    "i'm": "you are",
+    "our": "your",
+    "we": "you",
+    "myself": "yourself",
+}
+
+
+def standalone(question: str, turns: tuple[Message, ...]) -> str:
+    """The question with its pronouns, or its missing half, filled in from the user's earlier questions."""
+    asked = [turn.text for turn in turns if turn.role == "user"]
+    if not asked:
+        return question
+    ellipsis = _ELLIPSIS.match(question)
+    if ellipsis:
+        return _complete(asked[-1], (ellipsis[1] or ellipsis[2]).strip())
+    pronoun = next((m for m in _PRONOUN.finditer(question)), None)
+    topic = next((found for found in map(find_topic, reversed(asked)) if found), "")
+    if not pronoun or not topic or _NAME.search(question[: pronoun.start()]):
+        return question
+    filling = f"{topic}'s" if pronoun[1].lower() in _POSSESSIVE else topic
+    return question[: pronoun.start()] + filling + question[pronoun.end() :]
+
+
+def _complete(previous: str, subject: str) -> str:
+    """The previous question asked about another subject."""
+    topic = find_topic(previous)
+    if topic and topic in previous:
+        return previous.replace(
+            topic, re.sub(r"^the ", "", subject) if f"the {topic}" in previous else subject
+        )
+    return f"{previous.rstrip(' ?')} for {subject}?"
+
+
+def find_topic(question: str) -> str:
+    """The noun phrase that a question is about: a name, else what follows of, for or about, else its longest run of content words."""
+    name = max(_NAME.findall(question), key=len, default="")
+    if name:
+        return name
+    behind = re.search(
+        r"\b(?:about|of|for|with|on) (?:the |a |an |my |your |our )?((?:[\w-]+ ?){1,4})\??\s*$",
+        question,
+        re.I,
+    )
+    if behind and not set(behind[1].lower().split()) <= STOP_WORDS | {"it"}:
+        return behind[1].strip()
+    runs: list[list[str]] = [[]]
+    for word in re.findall(r"[\w'-]+|[,.;?]", question):
+        if word.lower() in STOP_WORDS or not word[0].isalnum():
+            runs.append([])
+        else:
+            runs[-1].append(word)
+    return " ".join(max(runs, key=len))
+
+
+def asks_for_rewrite(frame: str) -> bool:
+    """Whether the instructions ask for a standalone version of a follow-up question."""
+    return bool(_REWRITE.search(frame))
+
+
+def rewrite(prompt: Prompt) -> str:
+    """The follow-up question as a standalone one, from the history in the text or in the messages."""
+    shown = _HISTORY.search(prompt.user) or _HISTORY.search(f"{prompt.system}\n{prompt.user}")
+    if not shown:
+        return standalone(prompt.user.strip(), prompt.turns)
+    turns = []
+    for line in shown.group(1).splitlines():
+        spoken = _SPOKEN.match(line)
+        if spoken:
+            role = "user" if spoken.group(1).lower() in ("human", "user") else "assistant"
+            turns.append(Message(role, spoken.group(2)))
+    return standalone(re.sub(r"^(?:human|user)\s*:\s*", "", shown.group(2).strip(), flags=re.I), tuple(turns))
+
+
+def recall(prompt: Prompt) -> str | None:
+    """What the user said about themselves earlier, when they ask for it; None when they do not ask."""
+    question = prompt.bare_user
+    if (
+        not _RECALL.search(question)
+        or _OWN_DOING.search(question)
+        or "?" not in question
+        and "remember" not in question.lower()
+    ):
+        return None
+    told = [
+        s for turn in prompt.turns if turn.role == "user" for s in sentences(turn.text) if not s.endswith("?")
+    ]
+    told = [sentence for sentence in told if _FACT.search(sentence)]
+    wanted = content_words(question)
+    best = max(told, key=lambda s: overlap(wanted, content_words(s)), default="")
+    if best and (overlap(wanted, content_words(best)) > 0.3 or _named(question, best)):
+        return f"You told me: {turn_around(best)}"
+    if re.search(
+        r"\bmy (?:name|\w+ (?:number|name|address))|\bdid i\b|\bhave i\b|\bremember\b", question, re.I
+    ):
+        return "I do not know: you have not told me in this conversation."
+    return None
+
+
+def _named(question: str, sentence: str) -> bool:
+    return "name" in question.lower() and bool(re.search(r"\b(?:i am|i'm|call me)\s+[A-Z]", sentence, re.I))
+
+
+def turn_around(sentence: str) -> str:
+    """A sentence in the first person said back in the second."""
+    turned = re.sub(
+        r"\b(?:I'm|I|my|me|mine|am|our|we|myself)\b", lambda m: _TURNED[m[0].lower()], sentence, flags=re.I
+    )
+    return turned[:1].lower() + turned[1:]
+
+
+def state_facts(text: str) -> str | None:
+    """An acknowledgement, when the user tells something about themselves and asks nothing."""
+    if "?" in text or not _FACT.search(text):
+        return None
+    fact = next(s for s in sentences(text) if _FACT.search(s))
+    return f"Noted: {turn_around(fact)}"

@@ -1,0 +1,89 @@
+"""Progress is not remembered, it is proved: each lesson's evidence is a query on the tracking store."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from utils.curriculum import Evidence, Lesson
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How many objects the store holds for one piece of evidence."""
+
+    evidence: Evidence
+    found: int
+
+    @property
+    def proved(self) -> bool:
+        return self.found >= self.evidence.minimum
+
+
+class Store:
+    """The questions that progress asks of a tracking store that mlflow_setup has opened."""
+
+    def __init__(self) -> None:
+        from mlflow import MlflowClient
+
+        self.client: MlflowClient = MlflowClient()
+        self.experiment_ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
+
+    def findings(self, entry: Lesson) -> list[Finding]:
+        """One finding for each piece of evidence that the lesson leaves."""
+        return [
+            Finding(evidence, COUNTERS[evidence.kind](self, entry, evidence)) for evidence in entry.evidence
+        ]
+
+    def is_done(self, entry: Lesson) -> bool:
+        return all(finding.proved for finding in self.findings(entry))
+
+    def count_runs(self, entry: Lesson, evidence: Evidence) -> int:
+        """Runs of the lesson that ended well."""
+        wanted = f"tags.lesson = '{entry.number}' AND attributes.status = 'FINISHED'"
+        found = self.client.search_runs(
+            self.experiment_ids, _both(wanted, evidence.filter), max_results=evidence.minimum
+        )
+        return len(found)
+
+    def count_traces(self, entry: Lesson, evidence: Evidence) -> int:
+        found = self.client.search_traces(
+            locations=self.experiment_ids,
+            filter_string=_both(f"tags.lesson = '{entry.number}'", evidence.filter),
+            max_results=evidence.minimum,
+            include_spans=False,
+        )
+        return len(found)
+
+    def count_models(self, entry: Lesson, evidence: Evidence) -> int:
+        found = self.client.search_logged_models(
+            experiment_ids=self.experiment_ids,
+            filter_string=_both(f"tags.lesson = '{entry.number}'", evidence.filter),
+            max_results=evidence.minimum,
+        )
+        return len(found)
+
+    def count_prompts(self, entry: Lesson, evidence: Evidence) -> int:
+        return int(self.client.get_prompt(evidence.name) is not None)
+
+    def count_datasets(self, entry: Lesson, evidence: Evidence) -> int:
+        """Different datasets (by digest) that are inputs of the lesson's runs."""
+        wanted = f"tags.lesson = '{entry.number}' AND attributes.status = 'FINISHED'"
+        runs = self.client.search_runs(self.experiment_ids, wanted, max_results=100)
+        return len(
+            {(item.dataset.name, item.dataset.digest) for run in runs for item in run.inputs.dataset_inputs}
+        )
+
+
+COUNTERS = {
+    "run": Store.count_runs,
+    "trace": Store.count_traces,
+    "model": Store.count_models,
+    "prompt": Store.count_prompts,
+    "dataset": Store.count_datasets,
+}
+
+
+def _both(wanted: str, further: str) -> str:
+    return f"{wanted} AND {further}" if further else wanted

@@ -1,0 +1,112 @@
+"""Scores of a RAG: retrieval against gold documents, answers against expected ones, each by kind of question."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import shorten
+
+from utils.evaluation import (
+    expected_in_answer,
+    hit_at_k,
+    is_declined,
+    mrr,
+    ndcg_at_k,
+    source_retrieval_rate,
+    token_f1,
+)
+from utils.questions import UNANSWERABLE, Question
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said to a question, and the documents of the passages it was given (best first)."""
+
+    question: Question
+    text: str
+    sources: list[str]
+    trace_id: str
+
+    @property
+    def right(self) -> bool:
+        """The expected answer stands in it; for a question without an answer: it was declined."""
+        if self.question.gold_document is None:
+            return is_declined(self.text)
+        return expected_in_answer(self.text, self.question.expected_answer)
+
+    def summary(self) -> dict[str, object]:
+        """As a row for the terminal; the whole texts stand in the run's table."""
+        answer = shorten(" ".join(self.text.split()), 110, placeholder=" …")
+        verdict = self.right if self.question.expected_answer else None
+        return {"question": self.question.question, "answer": answer, "right": verdict, "first source": next(iter(self.sources), None)}
+
+    def row(self) -> dict[str, object]:
+        """As a row of a table."""
+        question = self.question
+        return {
+            "id": question.id, "kind": question.kind, "question": question.question, "answer": self.text,
+            "expected": question.expected_answer, "right": self.right, "sources": ", ".join(self.sources),
+            "gold_document": question.gold_document, "trace_id": self.trace_id,
+        }  # fmt: skip
+
+
+def score_retrieval(
+    questions: Sequence[Question], retrieved: Sequence[Sequence[str]], k: int
+) -> dict[str, float]:
+    """hit@k, MRR, nDCG@k and source_retrieval_rate over questions with a gold document, and hit@k and MRR by kind.
+
+    Args:
+        questions: with their gold documents; those without one are left out.
+        retrieved: for each question the documents of its top k chunks, best first.
+
+    Returns:
+        Nothing at all when no question has a gold document: an absent number is no zero.
+    """
+    pairs = [(q, list(found)) for q, found in zip(questions, retrieved, strict=True) if q.gold_document]
+    scores: dict[str, float] = {}
+    for kind in ("", *sorted({q.kind for q, _ in pairs})):
+        gold = [q.gold_document or "" for q, _ in pairs if kind in ("", q.kind)]
+        found = [documents for q, documents in pairs if kind in ("", q.kind)]
+        if not gold:
+            continue
+        suffix = f"_{kind.replace('-', '_')}" if kind else ""
+        scores[f"hit_at_k{suffix}"] = _mean([hit_at_k(f, g, k) for f, g in zip(found, gold, strict=True)])
+        scores[f"mrr{suffix}"] = mrr(found, gold)
+        if not kind:
+            scores["ndcg_at_k"] = _mean([ndcg_at_k(f, g, k) for f, g in zip(found, gold, strict=True)])
+            scores["source_retrieval_rate"] = source_retrieval_rate(found, gold)
+    return scores
+
+
+def score_answers(answers: Sequence[Answer]) -> dict[str, float]:
+    """Shares of right answers and token F1 on answerable questions, and of declined ones among the unanswerable."""
+    scores: dict[str, float] = {"questions_asked": len(answers)}
+    answerable = [
+        answer for answer in answers if answer.question.gold_document and answer.question.expected_answer
+    ]
+    if answerable:
+        scores["answer_right"] = _mean([answer.right for answer in answerable])
+        scores["answer_f1"] = _mean(
+            [token_f1(answer.text, answer.question.expected_answer) for answer in answerable]
+        )
+        scores["answer_declined"] = _mean([is_declined(answer.text) for answer in answerable])
+    unanswerable = [answer for answer in answers if answer.question.kind == UNANSWERABLE]
+    if unanswerable:
+        scores["unanswerable_declined"] = _mean([answer.right for answer in unanswerable])
+    return scores
+
+
+def spread(questions: Sequence[Question], number: int, seed: int) -> list[Question]:
+    """`number` questions with every kind in turn, each kind in a seeded order; all of them when there are no more."""
+    by_kind: dict[str, list[Question]] = {}
+    for question in questions:
+        by_kind.setdefault(question.kind, []).append(question)
+    for group in by_kind.values():
+        random.Random(seed).shuffle(group)
+    chosen: list[Question] = []
+    while len(chosen) < min(number, len(questions)):
+        chosen += [group.pop() for group in by_kind.values() if group]
+    return chosen[:number]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
