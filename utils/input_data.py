@@ -36,8 +36,8 @@ class _Table:
 def read_rows(path: Path | str, text_column: str, label_column: str | None = None) -> Rows:
     """Read .csv (UTF-8, with a byte order mark or without), .jsonl or .parquet, in the file's order.
 
-    Texts are stripped and otherwise kept as they are; labels are stripped and in lower case. `id` is the file's
-    own, else (or where that is empty) the row's number from 1, counted before rows without a text are dropped.
+    Texts are stripped and otherwise kept as they are; labels are stripped and in lower case. `id` is the
+    file's own, else (or where that is empty) the row's number from 1, counted before any row is dropped.
 
     Raises:
         InputError: the file or one of its rows cannot be used, or a row with a text has no label.
@@ -47,9 +47,7 @@ def read_rows(path: Path | str, text_column: str, label_column: str | None = Non
     try:
         table = _choose_reader(path)(path, wanted)
     except OSError as error:
-        raise InputError(
-            f"cannot read {path}: {error.strerror or error}", "check the path and its rights"
-        ) from error
+        raise InputError(f"cannot read {path}: {error.strerror or error}", "check its permissions") from error
     if not table.records:
         raise InputError(f"{path} has no rows", NO_ROWS_CURE)
     _check_column(path, table.columns, text_column, "--text-column")
@@ -78,14 +76,12 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> _Table:
         lines = _csv_lines(path, file)
         columns = [name.strip() for name in next(lines, (1, []))[1]]
         if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
-            raise InputError(
-                f"{path} separates its columns with other marks than commas", "save it with commas"
-            )
+            raise InputError(f"{path} does not separate its columns with commas", "save it with commas")
         places = [columns.index(name) if name in columns else None for name in wanted]
         records = []
         for number, cells in lines:
             if len(cells) != len(columns):
-                problem = f"{path} line {number} has {len(cells)} values for {len(columns)} columns"
+                problem = f"{path} line {number} has {len(cells)} of {len(columns)} values"
                 raise InputError(problem, 'put texts that contain a comma between double quotes (")')
             records.append((number, tuple(None if place is None else cells[place] for place in places)))
     return _Table(columns, "line", records)
@@ -145,9 +141,7 @@ def _read_parquet(path: Path, wanted: Sequence[str]) -> _Table:
             values = [table[name].to_pylist() if columns.count(name) == 1 else empty for name in wanted]
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             reason = str(error).partition("\n")[0]
-            raise InputError(
-                f"{path} is no readable Parquet file: {reason}", "write the file again"
-            ) from error
+            raise InputError(f"{path} is no readable Parquet: {reason}", "write the file again") from error
     return _Table(columns, "row", list(enumerate(zip(*values, strict=True), start=1)))
 
 

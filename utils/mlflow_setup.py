@@ -54,7 +54,11 @@ def use_store(tracking_uri: str | None, experiment_name: str) -> "Experiment":
 
 def _quiet_housekeeping() -> None:
     """Drop messages about MLflow's own tables and queues, and about pip, which uv's environments do not have."""
-    for name in ("mlflow.store.db.utils", "alembic.runtime.migration", "mlflow.tracing.export.async_export_queue"):
+    for name in (
+        "mlflow.store.db.utils",
+        "alembic.runtime.migration",
+        "mlflow.tracing.export.async_export_queue",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("mlflow.utils.environment").addFilter(_no_pip_message)
 

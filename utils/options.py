@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
+from utils.embeddings import EMBED_TYPES
+
 LLM_TYPES = ("mock", "ollama", "openai")  # "local" joins with utils/local_llm.py
-EMBED_TYPES = ("lexical", "fastembed", "huggingface", "openai", "ollama")
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")

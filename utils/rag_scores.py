@@ -37,7 +37,12 @@ class Answer:
         """As a row for the terminal; the whole texts stand in the run's table."""
         answer = shorten(" ".join(self.text.split()), 110, placeholder=" …")
         verdict = self.right if self.question.expected_answer else None
-        return {"question": self.question.question, "answer": answer, "right": verdict, "first source": next(iter(self.sources), None)}
+        return {
+            "question": self.question.question,
+            "answer": answer,
+            "right": verdict,
+            "first source": next(iter(self.sources), None),
+        }
 
     def row(self) -> dict[str, object]:
         """As a row of a table."""

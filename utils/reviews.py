@@ -1,4 +1,4 @@
-"""The sample reviews: texts written and labelled by hand for this project, one fifth of them hard on purpose."""
+"""The sample reviews: texts written and labelled by hand for this project, a fifth of them hard."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ REVIEWS_PATH = Path(__file__).parent / "data" / "reviews.csv"
 
 
 def load_reviews() -> "pd.DataFrame":
-    """DataFrame[id: str, text: str, label: str, kind: str] in the file's order, as many rows of each label."""
+    """DataFrame[id: str, text: str, label: str, kind: str] in the file's order, each label as often."""
     import pandas as pd
 
     # A review may be the word "None" or "NA": no text is ever read as a missing value.
@@ -24,10 +24,10 @@ def load_reviews() -> "pd.DataFrame":
 def sample_reviews(reviews: "pd.DataFrame", num_samples: int, seed: int) -> tuple["pd.DataFrame", bool]:
     """`num_samples` rows in a seeded random order, and whether some were drawn with replacement.
 
-    Labels take turns where there is a column `label`, so that a sample is as balanced as the rows allow (which
-    the rows themselves may not be). The same seed gives the same rows, and a smaller sample is the beginning of
-    a larger one. Where more rows are asked for than there are, each comes once and the others are drawn with
-    replacement, so that ids repeat.
+    Labels take turns where there is a column `label`, so that a sample is as balanced as the rows allow, even
+    where the rows are not. The same seed gives the same rows, and a smaller sample begins a larger one. Where
+    more rows are asked for than there are, each comes once and the others are drawn with replacement, so that
+    ids repeat.
 
     Raises:
         InputError: fewer than one row is asked for, the seed is negative, or there are no rows to draw from.

@@ -109,7 +109,7 @@ def find_java() -> Path:
     seen = []
     for home in _java_candidates():
         java = home / "bin" / ("java.exe" if os.name == "nt" else "java")
-        version = _java_version(java)
+        version = java_version(java)
         if version and OLDEST_JAVA <= version <= NEWEST_JAVA:
             usable = _without_vector_flag(home)
             os.environ["JAVA_HOME"] = str(usable)
@@ -134,7 +134,7 @@ def _java_candidates() -> list[Path]:
     return candidates
 
 
-def _java_version(java: Path) -> int | None:
+def java_version(java: Path) -> int | None:
     """The major version that this executable reports; None when it does not run."""
     try:
         answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)
@@ -162,7 +162,9 @@ def _without_vector_flag(home: Path) -> Path:
     )
     if not java.exists() or java.read_text() != script:
         java.parent.mkdir(parents=True, exist_ok=True)
-        part = java.with_suffix(f".{os.getpid()}")  # several processes may write it at once: write apart, then rename
+        part = java.with_suffix(
+            f".{os.getpid()}"
+        )  # several processes may write it at once: write apart, then rename
         part.write_text(script)
         part.chmod(0o700)
         part.replace(java)

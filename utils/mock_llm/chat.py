@@ -4,17 +4,33 @@ import json
 
 from .answering import answer_question
 from .classify import classify
+from .code_agent import is_code_agent, write_code
 from .conversation import asks_for_rewrite, recall, rewrite, state_facts
+from .fields import answer_fields, has_field_markers
+from .judging import judge
 from .labels import asks_for_label
+from .materials import is_judgement
 from .prompt import Prompt
+from .reflecting import asks_to_improve, improve
 from .reply import Call, Reply, calling
 from .schema import fill_schema
 from .small_talk import admit, asks_for_summary, summarise, talk
 from .tool_use import use_tools
+from .trace_judging import judge_trace
 
 
 def answer(prompt: Prompt) -> Reply:
     """Read the prompt, choose the skill, answer."""
+    if has_field_markers(prompt):
+        return Reply(answer_fields(prompt))
+    if is_code_agent(prompt):
+        return Reply(write_code(prompt))
+    if asks_to_improve(prompt):
+        return Reply(improve(prompt))
+    if is_judgement(prompt):
+        reply = judge_trace(prompt) if prompt.tools else Reply(judge(prompt))
+        if reply is not None:
+            return reply
     if prompt.tools and prompt.tool_choice != "none":
         reply = _answer_with_tools(prompt)
         if reply is not None:

@@ -36,7 +36,9 @@ def support(statement: str, evidence: str, question: str = "", careful: bool = T
     asked = set(content_words(question))
     weights = {concept: 0.3 if concept in asked else 1.0 for concept in wanted}
     best, score = _best_sentence(weights, evidence)
-    missing = [w for w in dict.fromkeys(wanted) if w not in content_words(evidence) and w not in words(evidence)]
+    missing = [
+        w for w in dict.fromkeys(wanted) if w not in content_words(evidence) and w not in words(evidence)
+    ]
     reason = f"{score:.0%} of the words of {shorten(statement, 70)!r} are there"
     if missing:
         reason += f" (not: {', '.join(missing[:5])})"

@@ -1,0 +1,91 @@
+"""What the tests share: a fresh store each, one Spark session for all, and commands run as a learner runs them."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import utils  # noqa: F401  MLflow reads its environment defaults at import
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"  # labelled data and models of the workshop; not part of the project
+ENVIRONMENT = (
+    "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "OPENAI_API_KEY", "OPENAI_BASE_URL",
+    "OPENAI_API_BASE", "OLLAMA_URL", "OLLAMA_MODEL", "LLM_TYPE", "LLM_MODEL", "SPARK_MASTER",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with MLflow's tables and nothing else: copying it costs a twentieth of making one."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No key, server or store of the developer's machine reaches a test, and no test reaches the developer's store."""
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    yield
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # set_experiment leaves it behind
+
+
+@pytest.fixture
+def store(template_store: Path, tmp_path: Path, clean_environment: None) -> str:
+    """The tracking URI of a fresh store, which is also the default of every command in this test."""
+    import mlflow
+
+    path = tmp_path / "mlflow.db"
+    shutil.copy(template_store, path)
+    uri = f"sqlite:///{path}"
+    mlflow.set_tracking_uri(uri)
+    return uri
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """One session for all tests; the lessons find it open and leave it open."""
+    from utils.spark_utils import spark_session
+
+    with spark_session("local[2]", "tests") as session:
+        yield session
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run_command() -> Run:
+    """Run a command's real main. A crash is raised here; exit statuses and both outputs are in the result."""
+
+    def run(main, *args: object) -> Result:
+        result = CliRunner().invoke(main, [str(arg) for arg in args])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def refused(run_command: Run) -> Callable[..., str]:
+    """Run a command that must be refused: exit status 2, exactly two lines, error and try. Returns them."""
+
+    def run(main, *args: object) -> str:
+        result = run_command(main, *args)
+        lines = result.stderr.strip().splitlines()
+        assert result.exit_code == 2, result.output
+        assert (
+            len(lines) == 2 and lines[0].startswith("error: ") and lines[1].startswith("try:   ")
+        ), result.stderr
+        return result.stderr
+
+    return run
