@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import click
 import mlflow
@@ -86,7 +87,7 @@ def langchain_caller(question: Question) -> Caller:
 
     def call(text: str) -> Reply:
         message = chat_model.invoke(question.messages(text))
-        usage = message.usage_metadata or {}
+        usage: Any = message.usage_metadata or {}
         return Reply(message.text, usage.get("input_tokens"), usage.get("output_tokens"))
 
     return call
@@ -96,12 +97,12 @@ def openai_caller(question: Question) -> Caller:
     settings, client = question.settings, question.settings.openai_client(max_retries=0)
 
     def call(text: str) -> Reply:
+        messages: Any = question.messages(text)
         answer = client.chat.completions.create(
-            model=settings.model, temperature=settings.temperature, messages=question.messages(text)
+            model=settings.model, temperature=settings.temperature, messages=messages
         )
-        return Reply(
-            answer.choices[0].message.content, answer.usage.prompt_tokens, answer.usage.completion_tokens
-        )
+        used: Any = answer.usage
+        return Reply(answer.choices[0].message.content or "", used.prompt_tokens, used.completion_tokens)
 
     return call
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import click
 import mlflow
@@ -85,7 +86,7 @@ def open_classifier(
 
     def ask(text: str) -> Reply:
         message = chain.invoke({"text": text, "labels": ", ".join(labels)})
-        usage = message.usage_metadata or {}
+        usage: Any = message.usage_metadata or {}
         return Reply(message.text, usage.get("input_tokens"), usage.get("output_tokens"))
 
     def in_own_span(text: str) -> Reply:

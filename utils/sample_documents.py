@@ -114,7 +114,7 @@ def run(folder: Path, force: bool) -> Outcome:
 
 def log_corpus(folder: Path, questions: list[Question], kinds: Counter[str]) -> tuple[str, dict[str, float]]:
     documents = sorted(folder / source.name for source in CORPUS.iterdir())
-    metrics = {
+    metrics: dict[str, float] = {
         "documents": len(documents),
         "words": sum(len(document.read_text(encoding="utf-8").split()) for document in documents),
         **{f"questions_{kind.replace('-', '_')}": count for kind, count in kinds.items()},

@@ -110,8 +110,8 @@ def classify(
     with waiting(f"Asking about {len(rows.frame):,} rows"):
         answers = map_prompts(frame, open_caller, folder, concurrency=concurrency)
     seconds = time.perf_counter() - started
-    answered = join_answers(frame, answers).toPandas()
-    asked = answers.toPandas()
+    answered: Any = join_answers(frame, answers).toPandas()
+    asked: Any = answers.toPandas()
     shutil.rmtree(folder)  # the answers go into the run as a table
     if answered["answer"].isna().all():
         raise JobFailed(
@@ -188,7 +188,7 @@ def confusion_figure(answered: "pd.DataFrame", labels: tuple[str, ...]) -> "Figu
     for i, row in enumerate(counts):
         for j, count in enumerate(row):
             axes.text(
-                j, i, int(count), ha="center", va="center", color="white" if count > middle else "black"
+                j, i, str(count), ha="center", va="center", color="white" if count > middle else "black"
             )
     return figure
 

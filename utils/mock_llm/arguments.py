@@ -150,7 +150,7 @@ def pick_text(
         dates or not re.search(r"query|question", name)
     ):
         return dates.pop(0) if dates else _relative(request, required)
-    if re.search(r"e-?mail|recipient", plain) and _EMAIL.search(request):
+    if re.search(r"e-?mail|recipient|^to\b|address", plain) and _EMAIL.search(request):
         return _EMAIL.search(request)[0]  # type: ignore[index]
     if re.search(r"\burl|path|file", name, re.I) and _URL.search(request):
         return _URL.search(request)[0]  # type: ignore[index]

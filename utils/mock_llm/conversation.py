@@ -140,7 +140,9 @@ def recall(prompt: Prompt) -> str | None:
 
 
 def _named(question: str, sentence: str) -> bool:
-    return "name" in question.lower() and bool(re.search(r"\b(?:i am|i'm|call me)\s+[A-Z]", sentence, re.I))
+    return "name" in question.lower() and bool(
+        re.search(r"\b(?:my name is|i am|i'm|call me)\s+\w", sentence, re.I)
+    )
 
 
 def turn_around(sentence: str) -> str:

@@ -152,6 +152,9 @@ def _by_instructions(m: Materials, large: bool) -> Finding:
 
 def _instructions(rules: str) -> str:
     """The part of the rules that the judge's author wrote."""
+    rules = re.sub(
+        r"\{\{\s*inputs\s*\}\}", "the question", re.sub(r"\{\{\s*outputs\s*\}\}", "the answer", rules)
+    )
     own = re.split(r"your task:|^Instructions\s*-+", rules, flags=re.I | re.M)[-1]
     return re.split(r"you \*must\* format your evaluation", own, flags=re.I)[0]
 

@@ -7,6 +7,7 @@ from .lexicon import WORDS
 
 SENTIMENT_LABELS = ("positive", "negative", "neutral")
 _TASK = re.compile(
+    r"\bonly (?:with )?(?:one |the |a )?label\b|\blabels?\s*[:=]|\b(?:choose|pick|select|answer with|reply with) (?:exactly )?one of\b|"
     r"\bsentiments?\b(?! analysis\?)|\bclassif(?:y|ies|ier|ication)\b|\bpolarity\b|\bcategori[sz]e\b|\bpositive\b.{0,60}\bnegative\b|"
     r"\bnegative\b.{0,60}\bpositive\b|\brates?\b.{0,40}\b(?:reviews?|texts?|comments?|tweets?|from -?\d|\d to|1-5)\b|\bhow does the (?:reviewer|author|customer|writer) feel",
     re.I | re.S,

@@ -64,6 +64,7 @@ def read_gepa_examples(text: str) -> list[tuple[str, str, float | None]]:
     """(output, expected, score) of GEPA's examples, which are markdown headings with values below them."""
     found = []
     for block in re.split(r"^# Example \d+\s*$", text, flags=re.M)[1:]:
+        block = re.split(r"\n```\s*\n", block)[0]
         sections = dict(re.findall(r"^## ([\w ]+)\n(.*?)(?=^## |\Z)", block, re.S | re.M))
         named = {
             name.strip().lower(): re.sub(r"^#+ .*\n", "", body, flags=re.M).strip()
