@@ -15,6 +15,7 @@ from utils.errors import UserError
 T = TypeVar("T")
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+UI_URL = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
 
 class TwoLineErrors:
@@ -178,7 +179,7 @@ def show(
     number: str,
     measured: Mapping[str, Any],
     *,
-    run_id: str | None = None,
+    run_id: str,
     trace_id: str | None = None,
     trace_ids: int | None = None,
 ) -> None:
@@ -187,15 +188,23 @@ def show(
 
     entry = curriculum.lesson(number)
     show_table([{"measured": name, "value": value} for name, value in measured.items()])
-    if run_id:
-        click.echo(f"Run:     {run_id}")
+    click.echo(f"Run:     {run_id}")
     if trace_id:
         more = f"   (one of {trace_ids})" if trace_ids and trace_ids > 1 else ""
         click.echo(f"Trace:   {trace_id}{more}")
-    click.echo(f"Store:   {mlflow.get_tracking_uri()}")
-    click.echo(f"Look at: uv run mlflow ui  ->  {entry.look}")
+    uri, experiment_id = mlflow.get_tracking_uri(), mlflow.get_run(run_id).info.experiment_id
+    server, start = (uri, "") if uri.startswith("http") else (UI_URL, f"{ui_command(uri)}, then ")
+    click.echo(f"Look at: {start}{server}/#/experiments/{experiment_id}/{entry.page}   ({entry.look})")
     following = curriculum.next_lesson(number)
     click.echo(f"Next:    uv run {following.command if following else 'mlflow-learn'}")
+
+
+def ui_command(uri: str) -> str:
+    """The command that shows this store: plain `mlflow ui` for the one in the checkout."""
+    from utils.mlflow_setup import ROOT
+
+    default = uri == f"sqlite:///{ROOT / 'mlflow.db'}"
+    return "uv run mlflow ui" if default else f"uv run mlflow ui --backend-store-uri {uri}"
 
 
 def format_value(value: Any) -> str:

@@ -35,12 +35,17 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One command. `shows`: MLflow calls that must stand in the lesson's own source. `look`: the page of mlflow ui."""
+    """One command.
+
+    shows: MLflow calls that must stand in the lesson's own source. page: where the experiment shows its results in
+    mlflow ui, and look: what to look for there. tour_args: flags for the tour, besides those of the store and the model.
+    """
 
     number: str
     title: str
     command: str
     file: str
+    page: str
     look: str
     shows: tuple[str, ...]
     evidence: tuple[Evidence, ...]
@@ -77,7 +82,8 @@ LESSONS: tuple[Lesson, ...] = (
         title="Track an experiment, log a model, find the best one",
         command="mlflow-tracking-example",
         file="tracking/simple_tracking_basic.py",
-        look="1-fundamentals -> Runs, and Models",
+        page="runs",
+        look="select the three runs and press Compare; Agent versions lists their models",
         docs="https://mlflow.org/docs/latest/ml/tracking/",
         uses_llm=False,
         shows=(
@@ -108,7 +114,8 @@ LESSONS: tuple[Lesson, ...] = (
         title="Trace LangChain + Ollama inside Spark workers",
         command="mlflow-spark-langchain-ollama",
         file="spark/spark_langchain_ollama.py",
-        look="2-tracing -> Traces -> spark-sentiment",
+        page="traces",
+        look="open the newest trace: one root, and below it a chat model span for every call",
         docs="https://mlflow.org/docs/latest/genai/tracing/",
         shows=(
             "mlflow.langchain.autolog",
@@ -135,7 +142,8 @@ LESSONS: tuple[Lesson, ...] = (
         title="The same Spark job on any backend",
         command="mlflow-spark-langchain-multiple",
         file="spark/spark_langchain_multiple_mode.py",
-        look="2-tracing -> Traces -> spark-sentiment-any",
+        page="traces",
+        look="open the newest trace: the same tree, but the driver wrote it",
         docs="https://mlflow.org/docs/latest/genai/tracing/app-instrumentation/manual-tracing/",
         shows=(
             "mlflow.start_span_no_context",
@@ -162,7 +170,8 @@ LESSONS: tuple[Lesson, ...] = (
         title="Write the sample documents",
         command="mlflow-sample-documents",
         file="utils/sample_documents.py",
-        look="5-rag -> Runs -> sample-documents",
+        page="runs",
+        look="the run sample-documents, and the digest of its questions",
         docs="https://mlflow.org/docs/latest/ml/dataset/",
         uses_llm=False,
         shows=("mlflow.start_run", "mlflow.data.from_pandas", "mlflow.log_input", "mlflow.log_metrics"),
@@ -181,7 +190,8 @@ LESSONS: tuple[Lesson, ...] = (
         title="RAG with Spark and LlamaIndex, judged against gold documents",
         command="mlflow-spark-llamaindex-rag",
         file="spark/spark_llamaindex_rag.py",
-        look="5-rag -> Traces -> rag-question",
+        page="traces",
+        look="open one: the retriever span shows the passages and their scores",
         docs="https://mlflow.org/docs/latest/genai/tracing/integrations/listing/llama_index/",
         shows=(
             "mlflow.llama_index.autolog",

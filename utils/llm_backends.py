@@ -58,7 +58,11 @@ class BackendSettings:
             from langchain_ollama import ChatOllama
 
             client = {"timeout": self.request_timeout}
-            arguments: dict[str, Any] = {"model": self.model, "base_url": self.ollama_url, "client_kwargs": client}
+            arguments: dict[str, Any] = {
+                "model": self.model,
+                "base_url": self.ollama_url,
+                "client_kwargs": client,
+            }
             return ChatOllama(**{**arguments, "temperature": self.temperature, **overrides})
         from langchain_openai import ChatOpenAI
 
@@ -89,7 +93,11 @@ class BackendSettings:
         usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if streaming else {}
         endpoint: dict[str, Any] = {"model": self.model, "api_base": self.base_url, "api_key": self.api_key}
         kind = {"is_chat_model": True, "is_function_calling_model": True, "context_window": 4096}
-        limits = {"temperature": self.temperature, "timeout": self.request_timeout, "additional_kwargs": usage}
+        limits = {
+            "temperature": self.temperature,
+            "timeout": self.request_timeout,
+            "additional_kwargs": usage,
+        }
         return OpenAILike(**{**endpoint, **kind, **limits, **overrides})
 
     def openai_client(self, **overrides: Any) -> "OpenAI":

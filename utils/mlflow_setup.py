@@ -2,9 +2,11 @@
 
 import logging
 import os
+import re
 import socket
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent  # the checkout: plain `mlflow ui` there shows the default store
 STATE_DIR = ROOT / ".mlflow-learn"  # answers, indexes, caches, checkpoints
 PROBE_SECONDS = 3
+SQL_SERVERS = ("postgresql", "mysql", "mssql")
 AUTOLOG_FLAVORS = ("sklearn", "langchain", "llama_index", "openai")
 
 
@@ -48,8 +51,8 @@ def use_store(tracking_uri: str | None, experiment_name: str) -> "Experiment":
         mlflow.set_tracking_uri(uri)
     try:
         return _open_experiment(experiment_name, uri)
-    except MlflowException as error:
-        raise _explain(error, uri, experiment_name) from error
+    except (MlflowException, ModuleNotFoundError) as error:
+        raise explain(error, uri, experiment_name) from error
 
 
 def _quiet_housekeeping() -> None:
@@ -84,7 +87,7 @@ def check_store(uri: str) -> None:
         _check_sqlite(uri)
     elif scheme in ("http", "https"):
         _check_server(uri)
-    elif scheme.startswith(("postgresql", "mysql", "mssql")):
+    elif scheme.startswith(SQL_SERVERS):
         _check_reachable(uri)
 
 
@@ -94,6 +97,8 @@ def sqlite_path(uri: str) -> Path:
 
 
 def _check_sqlite(uri: str) -> None:
+    if uri.removeprefix("sqlite://").strip("/") in ("", ":memory:"):
+        raise StoreError(f"{uri} is gone when the command ends", "--tracking-uri sqlite:///FILE.db")
     path = sqlite_path(uri)
     if not path.exists() and (path.parent / "mlruns" / "0" / "meta.yaml").exists():
         raise StoreError(
@@ -102,11 +107,10 @@ def _check_sqlite(uri: str) -> None:
         )
     existed = path.exists()
     try:
-        with sqlite3.connect(path, timeout=PROBE_SECONDS) as connection:
+        with closing(sqlite3.connect(path, timeout=PROBE_SECONDS)) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(
-                "CREATE TABLE _write_probe (x)"
-            )  # a lock alone succeeds on some read-only media
+            # A lock alone succeeds on some read-only media.
+            connection.execute("CREATE TABLE _write_probe (x)")
             connection.rollback()
     except sqlite3.Error as error:
         cure = "--tracking-uri sqlite:////a/folder/you/can/write/mlflow.db"
@@ -129,14 +133,18 @@ def _check_server(uri: str) -> None:
             "start one: uv run mlflow server   (or leave --tracking-uri out to use the local store)",
         ) from error
     if answer.status_code in (401, 403):
-        raise StoreError(
-            f"the MLflow server at {uri} refuses this account ({answer.status_code})",
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-        )
-    if answer.status_code != 200:
+        raise _account_refused(uri, answer.status_code)
+    if answer.status_code != 200 or answer.text.strip() != "OK":  # a web page answers 200 on every path
         raise StoreError(
             f"{uri} is not an MLflow server (/health answers {answer.status_code})", "check --tracking-uri"
         )
+
+
+def _account_refused(uri: str, status: int) -> StoreError:
+    return StoreError(
+        f"the MLflow server at {uri} refuses this account ({status})",
+        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    )
 
 
 def _check_reachable(uri: str) -> None:
@@ -157,14 +165,22 @@ def _open_experiment(name: str, uri: str) -> "Experiment":
     import mlflow
 
     if uri.startswith("sqlite:") and mlflow.get_experiment_by_name(name) is None:
-        # Artifacts go beside the database, wherever the command is typed.
-        folder = sqlite_path(uri).parent / "mlruns" / name
+        # Artifacts go beside the database, wherever the command is typed and whatever the name holds ("/Shared/x").
+        folder = sqlite_path(uri).parent / "mlruns" / re.sub(r"[^\w-]+", "_", name)
         mlflow.create_experiment(name, artifact_location=folder.as_uri())
     return mlflow.set_experiment(name)
 
 
-def _explain(error: Exception, uri: str, experiment_name: str) -> UserError:
+def explain(error: Exception, uri: str, experiment_name: str = "") -> StoreError:
+    """What MLflow's error about a store means to a learner, with the cure."""
     text = str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return StoreError(
+            f"the package {error.name}, which reaches {urlsplit(uri).scheme}, is not installed",
+            f"uv pip install {error.name}",
+        )
+    if refused := re.search(r"failed with error code (401|403)", text):
+        return _account_refused(uri, int(refused[1]))
     if "out-of-date database schema" in text or "Can't locate revision" in text:
         return StoreError(
             f"the store {uri} was written by another version of MLflow", f"uv run mlflow db upgrade {uri}"
@@ -175,7 +191,7 @@ def _explain(error: Exception, uri: str, experiment_name: str) -> UserError:
             f"--experiment-name {experiment_name}-2   (or bring it back: uv run mlflow experiments restore --help)",
         )
     return StoreError(
-        f"MLflow cannot use {uri}: {text.splitlines()[0]}",
+        f"MLflow cannot use {uri}: {text.strip().splitlines()[0]}",
         "check --tracking-uri, or uv run mlflow-learn doctor",
     )
 

@@ -21,11 +21,13 @@ def load_reviews() -> "pd.DataFrame":
     return pd.read_csv(REVIEWS_PATH, dtype=str, keep_default_na=False, encoding="utf-8")
 
 
-def sample_reviews(reviews: "pd.DataFrame", num_samples: int, seed: int) -> tuple["pd.DataFrame", bool]:
+def sample_reviews(
+    reviews: "pd.DataFrame", num_samples: int, seed: int, *, balanced: bool = True
+) -> tuple["pd.DataFrame", bool]:
     """`num_samples` rows in a seeded random order, and whether some were drawn with replacement.
 
-    Labels take turns where there is a column `label`, so that a sample is as balanced as the rows allow, even
-    where the rows are not. The same seed gives the same rows, and a smaller sample begins a larger one. Where
+    With `balanced`, labels take turns where there is a column `label`, so that a sample is as balanced as the rows
+    allow, even where the rows are not; without it a sample has the distribution of the rows. The same seed gives the same rows, and a smaller sample begins a larger one. Where
     more rows are asked for than there are, each comes once and the others are drawn with replacement, so that
     ids repeat.
 
@@ -37,7 +39,7 @@ def sample_reviews(reviews: "pd.DataFrame", num_samples: int, seed: int) -> tupl
     _check(len(reviews), num_samples, seed)
     rng = np.random.default_rng(seed)
     shuffled = reviews.iloc[rng.permutation(len(reviews))]
-    if "label" in shuffled:
+    if balanced and "label" in shuffled:
         turn = shuffled.groupby("label", sort=False, dropna=False).cumcount()
         shuffled = shuffled.iloc[np.argsort(turn.to_numpy(), kind="stable")]
     missing = max(0, num_samples - len(shuffled))

@@ -58,7 +58,8 @@ def load_job_rows(source: InputOptions, num_samples: int, seed: int) -> JobRows:
     else:
         rows = read_rows(source.input, source.text_column, source.label_column)
         pool, name, dropped = rows.frame, source.input.name, rows.dropped
-    frame, replaced = sample_reviews(pool, num_samples, seed)
+    # A learner's own sample keeps the distribution of the file: its accuracy speaks for the whole file.
+    frame, replaced = sample_reviews(pool, num_samples, seed, balanced=source.input is None)
     labels = tuple(sorted(pool["label"].unique())) if "label" in pool else LABELS
     labels = LABELS if set(labels) <= set(LABELS) else labels
     notes = [f"{len(frame):,} of {len(pool):,} rows of {name}"]

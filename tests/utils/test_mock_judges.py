@@ -46,8 +46,9 @@ def endpoint(server, monkeypatch):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
-    mlflow.set_experiment("judges")
+    folder = tmp_path_factory.mktemp("store")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("judges", artifact_location=folder.as_uri()))
     yield
     mlflow.flush_trace_async_logging()
     mlflow.set_tracking_uri(before)
@@ -121,8 +122,7 @@ def test_safety_equivalence_fluency_completeness():
     )
 
 
-@mlflow.trace
-def answer_from_documents(question, answer):
+def answer_from_documents(question):
     with mlflow.start_span("retrieve", span_type="RETRIEVER") as span:
         span.set_inputs({"query": question})
         span.set_outputs(
@@ -135,11 +135,15 @@ def answer_from_documents(question, answer):
         with mlflow.start_span("search", span_type="TOOL") as span:
             span.set_inputs({"query": "leave"})
             span.set_outputs(RIGHT)
-    return answer
 
 
 def traced(answer):
-    answer_from_documents(QUESTION["question"], answer)
+    @mlflow.trace
+    def agent(question):
+        answer_from_documents(question)
+        return answer
+
+    agent(QUESTION["question"])
     trace_id = mlflow.get_last_active_trace_id()
     mlflow.flush_trace_async_logging()
     return mlflow.get_trace(trace_id)

@@ -37,8 +37,9 @@ def show_evidence(entry: curriculum.Lesson, tracking_uri: str | None) -> None:
 def open_store(tracking_uri: str | None):  # type: ignore[no-untyped-def]  # -> progress.Store | None
     """The store as it is: looking at progress never creates one."""
     import mlflow
+    from mlflow.exceptions import MlflowException
 
-    from utils.mlflow_setup import sqlite_path
+    from utils.mlflow_setup import explain, sqlite_path
     from utils.progress import Store
 
     uri = tracking_uri or default_tracking_uri()
@@ -46,7 +47,10 @@ def open_store(tracking_uri: str | None):  # type: ignore[no-untyped-def]  # -> 
     if uri.startswith("sqlite:") and not sqlite_path(uri).exists():
         return None
     mlflow.set_tracking_uri(uri)
-    return Store()
+    try:
+        return Store()
+    except (MlflowException, ModuleNotFoundError) as error:
+        raise explain(error, uri) from error
 
 
 def _module_row(module: curriculum.Module, done: set[str]) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """A small honest teacher: a deterministic rule-based model behind an OpenAI-compatible server.
 
-It reads its prompt (instructions, passages, tools, schema) and answers by rules, so the same prompt gets the same answer
-on every machine, and a changed prompt may get another. Every answer is marked as a mock's: header `x-mock-llm`, and
-`system_fingerprint` in the body.
+It reads its prompt (instructions, passages, tools, schema) and answers by rules, so the same prompt gets the
+same answer on every machine, and a changed prompt may get another. Every answer is marked as a mock's: header
+`x-mock-llm`, and `system_fingerprint` in the body.
 
     with MockServer(MockSettings(latency_ms=100)) as server:
         client = openai.OpenAI(base_url=server.base_url, api_key="mock")

@@ -13,20 +13,25 @@ UNKNOWN = "I do not know: the passages do not contain the answer."
 NO_PASSAGES = "I do not know: I was given no passages to answer from, and I have no knowledge of my own."
 
 _QUESTION = re.compile(
-    r"^[ \t]*(?:question|query|user question|user query|user input|q|standalone question|the original query is as follows)\s*:[ \t]*(.+?)"
+    r"^[ \t]*(?:question|query|user question|user query|user input|q|standalone question|the "
+    r"original query is as follows)\s*:[ \t]*(.+?)"
     r"(?=\n[ \t]*(?:answer|helpful answer|original answer|refined answer|we have|a)\b[^\n]{0,60}|\n\s*\n|\Z)",
     re.M | re.I | re.S,
 )
 _EXISTING = re.compile(
-    r"existing answer:\s*(.+?)(?=\n\s*we have the opportunity|\n-{5,}|\n\s*given the|\Z)", re.I | re.S
+    r"(?:existing|original) answer:\s*(.+?)(?=\n\s*we have the opportunity|\n-{5,}|\n\s*given "
+    r"the|\n\s*new answer|\Z)",
+    re.I | re.S,
 )
 _STRICT = re.compile(
-    r"\bonly (?:use |from |on |the |with |using )|\b(?:do not|don't|cannot|can't) know\b|\bnot prior knowledge\b|\bdo(?:n't| not) (?:guess|make)|\bstrictly\b|"
+    r"\bonly (?:use |from |on |the |with |using )|\b(?:do not|don't|cannot|can't) know\b|\bnot "
+    r"prior knowledge\b|\bdo(?:n't| not) (?:guess|make)|\bstrictly\b|"
     r"\bnot (?:contain|in the|found)\b|\bunknown\b|\bnot enough information\b|\bcannot answer\b",
     re.I,
 )
 _REFUSAL = re.compile(
-    r"\b(?:say|reply|answer|respond|write|return|output)(?: with| that)?(?: exactly| just| only)?:?\s*[\"“'`]([^\"”`\n]{3,80}?)[\"”'`](?=[\s.,;)]|$)",
+    r"\b(?:say|reply|answer|respond|write|return|output)(?: with| that)?(?: exactly| just| "
+    r"only)?:?\s*[\"“'`]([^\"”`\n]{3,80}?)[\"”'`](?=[\s.,;)]|$)",
     re.I,
 )
 _THRESHOLDS = {
@@ -71,7 +76,8 @@ def look_up(
 
 
 def find_question(prompt: Prompt) -> str:
-    """The question: the marked one, else the last sentence with a question mark, else the last user message."""
+    """The question: the marked one, else the last sentence with a question mark, else the last user
+    message."""
     marked = _QUESTION.findall(prompt.bare_user) or (
         _QUESTION.findall(prompt.frame) if prompt.passages else []
     )

@@ -11,7 +11,8 @@ _MONTHS = "january february march april may june july august september october n
 _MONTH = "|".join(_MONTHS) + "|" + "|".join(month[:3] for month in _MONTHS)
 _ISO = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 _DATE = re.compile(
-    rf"\b(?:(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({_MONTH})\.?,? (\d{{4}})|({_MONTH})\.? (\d{{1,2}})(?:st|nd|rd|th)?,? (\d{{4}}))\b",
+    rf"\b(?:(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({_MONTH})\.?,? (\d{{4}})|({_MONTH})\.? "
+    rf"(\d{{1,2}})(?:st|nd|rd|th)?,? (\d{{4}}))\b",
     re.I,
 )
 _QUOTED = re.compile(r"[\"“”'‘`]([^\"“”'‘’`]{1,200})[\"”'’`](?!\w)")
@@ -23,7 +24,9 @@ _CODE = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z-])[\w-]{2,}\b|#\d+|\b\d{3,}\
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
 _URL = re.compile(r"https?://\S+|\b[\w/-]+\.(?:md|txt|csv|json|py|html|pdf)\b")
 _ASKING = re.compile(
-    r"^\s*(?:please |can you |could you |and |then |also |now |first |finally )*(?:(?:search|look|find|browse|check)(?: (?:in|through))?(?: (?:the|our|my))?(?: (?:documents?|docs|knowledge base|manual|files))?(?: (?:for|up|out))?|tell me|show me|look up|"
+    r"^\s*(?:please |can you |could you |and |then |also |now |first |finally )*(?:(?:search|"
+    r"look|find|browse|check)(?: (?:in|through))?(?: (?:the|our|my))?(?: (?:documents?|docs|"
+    r"knowledge base|manual|files))?(?: (?:for|up|out))?|tell me|show me|look up|"
     r"use [\w_]+ to|ask)\s+",
     re.I,
 )
@@ -52,7 +55,10 @@ def resolve(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 
 
 def fill(parameters: dict[str, Any], request: str, query: str = "") -> dict[str, Any]:
-    """Arguments for a tool, JSON values by name. Optional ones are given only when the request names their value."""
+    """Arguments for a tool, JSON values by name.
+
+    Optional ones are given only when the request names their value.
+    """
     required = parameters.get("required", [])
     numbers = [
         float(n.replace("$", "").replace(",", "")) for n in re.findall(rf"(?<![\w.-]){NUMBER}", request)
@@ -142,7 +148,8 @@ def _pick_list(
 def pick_text(
     name: str, description: str, request: str, query: str, dates: list[str], required: bool
 ) -> str | None:
-    """A string argument, by what its name says it is; else something quoted, a name, or the request's own words."""
+    """A string argument, by what its name says it is; else something quoted, a name, or the request's own
+    words."""
     plain = f"{name} {description[:60]}".lower()
     if re.search(r"unit", name, re.I):
         return _pick_unit(name, request)

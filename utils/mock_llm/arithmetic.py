@@ -1,4 +1,5 @@
-"""Turning arithmetic in words into an expression; operands may be phrases whose number has yet to be found."""
+"""Turning arithmetic in words into an expression; operands may be phrases whose number has yet to be
+found."""
 
 import re
 from collections.abc import Callable
@@ -37,7 +38,8 @@ _FORMS = (
     (rf"{_A} minus {_B}", "{a} - {b}"),
 )
 _LEAD = re.compile(
-    r"^\s*(?:please |can you |could you |then |and |so )*(?:what(?:'s| is| are| would be)|how much (?:is|are)|calculate|compute|evaluate|work out|tell me|find)\s+",
+    r"^\s*(?:please |can you |could you |then |and |so )*(?:what(?:'s| is| are| would be)|how "
+    r"much (?:is|are)|calculate|compute|evaluate|work out|tell me|find)\s+",
     re.I,
 )
 _COSTS = re.compile(r"\bhow much|\bcost|\bprice", re.I)
@@ -117,7 +119,8 @@ def to_number(phrase: str) -> str | None:
 
 
 def number_in(results: list[str], phrase: str) -> str | None:
-    """The number in earlier results that a phrase refers to: in the latest sentence that shares most words with it."""
+    """The number in earlier results that a phrase refers to: in the latest sentence that shares most words
+    with it."""
     wanted = content_words(phrase)
     best, best_score = None, 0.0
     for age, result in enumerate(reversed(results)):
@@ -132,7 +135,8 @@ def number_in(results: list[str], phrase: str) -> str | None:
 
 
 def _nearest(found: list[str], sentence: str, wanted: list[str]) -> str:
-    """Of several numbers, the one with a wanted word right behind or before it; money first where a price is asked."""
+    """Of several numbers, the one with a wanted word right behind or before it; money first where a price is
+    asked."""
 
     def closeness(number: str) -> float:
         place = sentence.find(number)

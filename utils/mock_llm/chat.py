@@ -56,7 +56,8 @@ def _answer_with_tools(prompt: Prompt) -> Reply | None:
 
 
 def _finish(prompt: Prompt, functions: dict[str, dict], reply: Reply | None) -> Reply:
-    """A call where one is demanded and none is needed: the tool that takes the final answer, else the last one offered."""
+    """A call where one is demanded and none is needed: the tool that takes the final answer, else the last
+    one offered."""
     text = reply.text if reply else speak(prompt)
     name = next((name for name in functions if name.startswith("final")), list(functions)[-1])
     parameters = functions[name].get("parameters") or {}

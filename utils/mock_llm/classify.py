@@ -52,7 +52,8 @@ def _label(task: LabelTask, text: str, large: bool, rows: int) -> tuple[str, Opi
 
 
 def choose_label(labels: tuple[str, ...], text: str, opinion: Opinion) -> str:
-    """The label that fits the text: by its sentiment where labels are sentiments or a scale, else by shared words."""
+    """The label that fits the text: by its sentiment where labels are sentiments or a scale, else by shared
+    words."""
     if all(re.fullmatch(r"-?\d+", label) for label in labels):
         return _on_scale(labels, opinion)
     signs = {label: polarity(label) for label in labels}
@@ -152,7 +153,8 @@ def _chat(opinion: Opinion, text: str) -> str:
     draw = unit_hash("chat", text)
     if opinion.mixed or draw < 0.4:
         names = ("positive", "negative") if opinion.score >= 0 else ("negative", "positive")
-        return f"It has both {names[0]} and {names[1]} sides; on balance I lean towards {names[0] if opinion.sign else 'the middle'}."
+        return (f"It has both {names[0]} and {names[1]} sides; on balance I lean towards "
+        f"{names[0] if opinion.sign else 'the middle'}.")
     if draw < 0.75:
         opening = _OPENINGS[int(draw * 100) % len(_OPENINGS)]
         return opening.format(feel=_FEEL[opinion.sign], why=_impression(opinion))

@@ -1,4 +1,5 @@
-"""smolagents' CodeAgent: tools are functions, an action is a block of Python, the end is `final_answer(...)`."""
+"""smolagents' CodeAgent: tools are functions, an action is a block of Python, the end is
+`final_answer(...)`."""
 
 import re
 from collections.abc import Iterator

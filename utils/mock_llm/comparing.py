@@ -1,4 +1,5 @@
-"""Comparing texts the way a careful but literal reader would: shared words, numbers that agree, negation that agrees."""
+"""Comparing texts the way a careful but literal reader would: shared words, numbers that agree, negation that
+agrees."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +8,8 @@ from .lexicon import NEGATORS
 from .text import content_words, numbers, overlap, sentences, shorten, words
 
 UNKNOWN = re.compile(
-    r"^\W*(?:i|we) (?:do not|don't|cannot|can't|could not) (?:know|answer|find|say|tell)|\bno (?:passages|information)\b|\bnot enough information|\bdo(?:es)? not contain",
+    r"^\W*(?:i|we) (?:do not|don't|cannot|can't|could not) (?:know|answer|find|say|tell)|\bno "
+    r"(?:passages|information)\b|\bnot enough information|\bdo(?:es)? not contain",
     re.I,
 )
 _OPPOSITES = [

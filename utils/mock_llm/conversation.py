@@ -3,33 +3,39 @@
 import re
 
 from .prompt import Message, Prompt
-from .text import STOP_WORDS, content_words, overlap, sentences
+from .text import STOP_WORDS, content_words, overlap, sentences, words
 
 _PRONOUN = re.compile(
-    r"\b(its|it|they|them|their|he|she|him|his|her|those|these|this one|that one|this|that)\b(?! \w+ (?:is|was|are)\b)",
+    r"\b(its|it|they|them|their|he|she|him|his|her|those|these|this one|that one|this|"
+    r"that)\b(?! \w+ (?:is|was|are)\b)",
     re.I,
 )
 _POSSESSIVE = ("its", "their", "his", "her")
 _ELLIPSIS = re.compile(
-    r"^\s*(?:and |so |ok |okay )*(?:what|how) about\s+(.+?)\s*\??\s*$|^\s*and\s+(?:for |in |with |on )?(.+?)\s*\?\s*$",
+    r"^\s*(?:and |so |ok |okay )*(?:what|how) about\s+(.+?)\s*\??\s*$|^\s*and\s+(?:for |in |"
+    r"with |on )?(.+?)\s*\?\s*$",
     re.I,
 )
 _NAME = re.compile(r"(?<![.!?] )(?<!^)\b[A-Z][\w-]+(?:\s+(?:of |the )?[A-Z][\w-]+)*")
 _HISTORY = re.compile(
-    r"chat history>?\s*:?\s*\n?(.*?)\n\s*<?(?:follow[ -]up (?:input|question|message)|latest question|new question)>?\s*:?\s*(.+?)(?:\n\s*<?standalone|\n\s*\n|\Z)",
+    r"chat history>?\s*:?\s*\n?(.*?)\n\s*<?(?:follow[ -]up (?:input|question|message)|latest "
+    r"question|new question)>?\s*:?\s*(.+?)(?:\n\s*<?standalone|\n\s*\n|\Z)",
     re.I | re.S,
 )
 _REWRITE = re.compile(
-    r"\bstandalone (?:question|query)|\b(?:rephrase|rewrite|reformulate)\b.{0,60}\b(?:question|query|follow[- ]up|message)|\bcondense\b.{0,40}\bquestion",
+    r"\bstandalone (?:question|query)|\b(?:rephrase|rewrite|reformulate)\b.{0,60}\b(?:question|"
+    r"query|follow[- ]up|message)|\bcondense\b.{0,40}\bquestion",
     re.I | re.S,
 )
 _SPOKEN = re.compile(r"^\s*(human|user|assistant|ai|bot)\s*:\s*(.*)$", re.I)
 _FACT = re.compile(
-    r"\b(?:my [\w ]{2,40}? (?:is|are|was)\b|i am\b|i'm\b|i live\b|i work\b|i like\b|i love\b|i prefer\b|i have\b|i bought\b|i need\b|call me\b|we are\b|our [\w ]{2,30}? (?:is|are)\b)",
+    r"\b(?:my [\w ]{2,40}? (?:is|are|was)\b|i am\b|i'm\b|i live\b|i work\b|i like\b|i love\b|i "
+    r"prefer\b|i have\b|i bought\b|i need\b|call me\b|we are\b|our [\w ]{2,30}? (?:is|are)\b)",
     re.I,
 )
 _RECALL = re.compile(
-    r"\b(?:what|which|who|where|when|how (?:many|old|much))(?:'s|\b).{0,40}\b(?:my|i|me|we|our)\b|\b(?:do you )?remember\b|\b(?:did|have) i (?:tell|told|say|said|mention|ask)",
+    r"\b(?:what|which|who|where|when|how (?:many|old|much))(?:'s|\b).{0,40}\b(?:my|i|me|we|"
+    r"our)\b|\b(?:do you )?remember\b|\b(?:did|have) i (?:tell|told|say|said|mention|ask)",
     re.I,
 )
 _OWN_DOING = re.compile(
@@ -75,7 +81,8 @@ def _complete(previous: str, subject: str) -> str:
 
 
 def find_topic(question: str) -> str:
-    """The noun phrase that a question is about: a name, else what follows of, for or about, else its longest run of content words."""
+    """The noun phrase that a question is about: a name, else what follows of, for or about, else its longest
+    run of content words."""
     name = max(_NAME.findall(question), key=len, default="")
     if name:
         return name
@@ -128,9 +135,9 @@ def recall(prompt: Prompt) -> str | None:
         s for turn in prompt.turns if turn.role == "user" for s in sentences(turn.text) if not s.endswith("?")
     ]
     told = [sentence for sentence in told if _FACT.search(sentence)]
-    wanted = content_words(question)
-    best = max(told, key=lambda s: overlap(wanted, content_words(s)), default="")
-    if best and (overlap(wanted, content_words(best)) > 0.3 or _named(question, best)):
+    wanted = personal_words(question)
+    best = max(told, key=lambda s: overlap(wanted, personal_words(s)), default="")
+    if best and (overlap(wanted, personal_words(best)) > 0.3 or _named(question, best)):
         return f"You told me: {turn_around(best)}"
     if re.search(
         r"\bmy (?:name|\w+ (?:number|name|address))|\bdid i\b|\bhave i\b|\bremember\b", question, re.I
@@ -143,6 +150,11 @@ def _named(question: str, sentence: str) -> bool:
     return "name" in question.lower() and bool(
         re.search(r"\b(?:my name is|i am|i'm|call me)\s+\w", sentence, re.I)
     )
+
+
+def personal_words(text: str) -> list[str]:
+    """Content words, and "name", which elsewhere says too little to count."""
+    return content_words(text) + [word for word in words(text) if word == "name"]
 
 
 def turn_around(sentence: str) -> str:

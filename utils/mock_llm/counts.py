@@ -9,7 +9,10 @@ from .model import Usage
 
 @dataclass(frozen=True)
 class Counts:
-    """A snapshot. `requests` by (path, status), a held connection with status 0; tokens of answers sent in full."""
+    """A snapshot.
+
+    `requests` by (path, status), a held connection with status 0; tokens of answers sent in full.
+    """
 
     requests: dict[tuple[str, int], int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)

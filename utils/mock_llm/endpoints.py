@@ -130,7 +130,8 @@ class Endpoints:
         return _json({"object": "list", "data": data, "model": body["model"], "usage": usage, **fingerprint})
 
     async def _stream(self, request: web.BaseRequest, lines: list[bytes]) -> web.StreamResponse:
-        """Send server-sent events, the first word after a part of the latency, the rest spread over what is left."""
+        """Send server-sent events, the first word after a part of the latency, the rest spread over what is
+        left."""
         response = web.StreamResponse(
             headers={**_HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
         )

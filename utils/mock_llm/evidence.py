@@ -1,4 +1,5 @@
-"""Finding the sentences that answer a question: overlap of stemmed content words, weighted by how rare each word is."""
+"""Finding the sentences that answer a question: overlap of stemmed content words, weighted by how rare each
+word is."""
 
 import math
 import re
@@ -10,9 +11,12 @@ from .text import content_words, sentences, words
 
 # A passage is data. Sentences in it that give orders to a model are never quoted and never followed.
 _ORDERS = re.compile(
-    r"\b(?:ignore|disregard|forget|override|bypass) (?:all|any|the|your|every|previous|prior|earlier|above|these|those)\b|\bsystem prompt\b|"
-    r"\byou (?:must|should|will|shall) (?:now |only |always |instead )*(?:answer|say|reply|respond|output|print|call|reveal)\b|\bnew instructions?\b|"
-    r"^\W*(?:instructions?|note to (?:the )?(?:ai|assistant|model)|assistant|system|ai|llm)\s*[:,]|\b(?:respond|reply|answer) (?:only )?with\b|\bas an ai\b|"
+    r"\b(?:ignore|disregard|forget|override|bypass) (?:all|any|the|your|every|previous|prior|"
+    r"earlier|above|these|those)\b|\bsystem prompt\b|"
+    r"\byou (?:must|should|will|shall) (?:now |only |always |instead )*(?:answer|say|reply|"
+    r"respond|output|print|call|reveal)\b|\bnew instructions?\b|"
+    r"^\W*(?:instructions?|note to (?:the )?(?:ai|assistant|model)|assistant|system|ai|"
+    r"llm)\s*[:,]|\b(?:respond|reply|answer) (?:only )?with\b|\bas an ai\b|"
     r"\b(?:dear|attention) (?:ai|assistant|model|llm)\b|\binstead,? (?:say|answer|reply|output|write)\b",
     re.I,
 )
@@ -24,7 +28,8 @@ _NEIGHBOUR, _PASSAGE = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """Sentences that answer a question best first, their passage, and how much of the question they cover (0 to 1)."""
+    """Sentences that answer a question best first, their passage, and how much of the question they cover (0
+    to 1)."""
 
     sentences: tuple[str, ...]
     passage: Passage
@@ -46,7 +51,8 @@ def find_evidence(
 ) -> Evidence | None:
     """The best sentences for the question, or None when no sentence shares a word with it.
 
-    The large model weighs every sentence of all passages; the small one takes the first passage that matches at all.
+    The large model weighs every sentence of all passages; the small one takes the first passage that matches
+    at all.
     """
     candidates = [c for passage in passages for c in _candidates(passage)]
     weights = _weigh(question, candidates)
@@ -109,7 +115,8 @@ def _kind_bonus(question: str, sentence: str) -> float:
     asked = question.lower()
     bonus = -0.25 if sentence.endswith("?") or len(words(sentence)) < 4 else 0.0
     if re.search(
-        r"\bhow (?:many|much|long|often|old|far|fast|large|big|high|tall)\b|\bwhat (?:percent|share|temperature|price)",
+        r"\bhow (?:many|much|long|often|old|far|fast|large|big|high|tall)\b|\bwhat (?:percent|"
+        r"share|temperature|price)",
         asked,
     ):
         bonus += (
@@ -127,7 +134,8 @@ def _kind_bonus(question: str, sentence: str) -> float:
         bonus += (
             0.1
             if re.search(
-                r"\d|\b(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday|january|march|april|june|july|august)\b",
+                r"\d|\b(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday|january|march|april|"
+        r"june|july|august)\b",
                 sentence,
                 re.I,
             )
@@ -141,7 +149,8 @@ def _kind_bonus(question: str, sentence: str) -> float:
 
 
 def _first_matching(candidates: list[_Candidate], weights: dict[str, float]) -> list[_Candidate]:
-    """All sentences of the first passage in which two of the question's words, or the only one, stand together."""
+    """All sentences of the first passage in which two of the question's words, or the only one, stand
+    together."""
     needed = min(2, len(weights))
     for candidate in candidates:
         if len(candidate.own & weights.keys()) >= needed:

@@ -13,7 +13,8 @@ def parse_faults(text: str) -> dict[str, float]:
     """Read `429:0.2,timeout:0.05,500:0.05,garbage:0.1` as shares of requests (0 to 1).
 
     Raises:
-        ValueError: an unknown kind, a share that is no number from 0 to 1, or shares that add up to more than 1.
+        ValueError: an unknown kind, a share that is no number from 0 to 1, or shares that add up to more than
+        1.
     """
     shares: dict[str, float] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
@@ -26,7 +27,8 @@ def parse_faults(text: str) -> dict[str, float]:
         shares[kind] = _share(kind, value.strip())
     if sum(shares.values()) > 1 + 1e-9:
         raise ValueError(
-            f"The fault shares add up to {sum(shares.values()):g}; they are shares of all requests, at most 1."
+            f"The fault shares add up to {sum(shares.values()):g}; they are shares of all requests, at "
+        f"most 1."
         )
     return shares
 
@@ -42,7 +44,8 @@ def _share(kind: str, value: str) -> float:
 
 
 def unit_hash(*parts: object) -> float:
-    """A number from 0 to 1 that depends on the parts alone: the same on every machine and in every process."""
+    """A number from 0 to 1 that depends on the parts alone: the same on every machine and in every
+    process."""
     digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 

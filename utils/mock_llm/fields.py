@@ -29,7 +29,8 @@ def has_field_markers(prompt: Prompt) -> bool:
 
 
 def answer_fields(prompt: Prompt) -> str:
-    """Every output field under its marker, then the marker `completed`; or a JSON object where DSPy asks for one."""
+    """Every output field under its marker, then the marker `completed`; or a JSON object where DSPy asks for
+    one."""
     given = {name: text.strip() for name, text in _MARK.findall(_WANTED.sub("", prompt.user))}
     outputs = _read_outputs(prompt.system)
     objective = _OBJECTIVE.search(prompt.system)
@@ -76,7 +77,8 @@ def _main_text(given: dict[str, str]) -> str:
 
 
 def _say(prompt: Prompt, task: str, given: dict[str, str], name: str, note: str) -> str:
-    """A text field: a label where task, name or note list labels, else an answer from the passages, else plain speech."""
+    """A text field: a label where task, name or note list labels, else an answer from the passages, else
+    plain speech."""
     from .chat import speak
 
     passages = tuple(

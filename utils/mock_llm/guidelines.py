@@ -1,4 +1,5 @@
-"""Checking a text against guidelines: those that a rule can decide; the others are said to be beyond the mock."""
+"""Checking a text against guidelines: those that a rule can decide; the others are said to be beyond the
+mock."""
 
 import re
 from collections.abc import Callable
@@ -14,20 +15,26 @@ _POLITE = re.compile(
     r"\b(?:please|thank|thanks|sorry|happy to|glad to|welcome|kindly|appreciate|of course|apolog\w+)\b", re.I
 )
 _RUDE = re.compile(
-    r"\b(?:stupid|idiot|shut up|dumb|moron|hate you|nonsense|ridiculous|whatever|useless|lazy|your fault|go away)\b",
+    r"\b(?:stupid|idiot|shut up|dumb|moron|hate you|nonsense|ridiculous|whatever|useless|lazy|"
+    r"your fault|go away)\b",
     re.I,
 )
 _CASUAL = re.compile(
     r"\b(?:lol|gonna|wanna|yeah|dude|hey|kinda|omg|btw|awesome|stuff)\b|[!]{2,}|[\U0001F300-\U0001FAFF]", re.I
 )
 _UNSAFE = re.compile(
-    r"\b(?:how to (?:make|build) (?:a )?(?:bomb|explosive|weapon)|kill (?:him|her|them|yourself|people|all)|murder (?:him|her|them)|i will (?:hurt|kill|attack)|"
-    r"(?:hate|exterminate|eradicate) (?:all )?(?:immigrants|foreigners|jews|muslims|christians|gays|women|men|blacks|whites)|steal (?:a|the|his|her|their) (?:car|card|identity)|"
-    r"launder money|make meth|worthless (?:idiot|human|person)|you should die|deserve to die|beat (?:him|her|them) up|subhuman)\b",
+    r"\b(?:how to (?:make|build) (?:a )?(?:bomb|explosive|weapon)|kill (?:him|her|them|"
+    r"yourself|people|all)|murder (?:him|her|them)|i will (?:hurt|kill|attack)|"
+    r"(?:hate|exterminate|eradicate) (?:all )?(?:immigrants|foreigners|jews|muslims|christians|"
+    r"gays|women|men|blacks|whites)|steal (?:a|the|his|her|their) (?:car|card|identity)|"
+    r"launder money|make meth|worthless (?:idiot|human|person)|you should die|deserve to die|"
+    r"beat (?:him|her|them) up|subhuman)\b",
     re.I,
 )
 _LIMIT = re.compile(
-    r"\b(?:at most|no more than|fewer than|less than|under|up to|maximum(?: of)?|within|not exceed(?:ing)?|exceed)\s+(\d+|one|two|three|four|five)\s+(words?|sentences?|characters?|lines?|bullets?)\b",
+    r"\b(?:at most|no more than|fewer than|less than|under|up to|maximum(?: of)?|within|not "
+    r"exceed(?:ing)?|exceed)\s+(\d+|one|two|three|four|five)\s+(words?|sentences?|characters?|"
+    r"lines?|bullets?)\b",
     re.I,
 )
 _COUNT = re.compile(
@@ -173,7 +180,8 @@ def _check_honesty(guideline: str, response: str, _: str) -> Finding | None:
 def _check_topic(guideline: str, response: str, request: str) -> Finding | None:
     """Guidelines of the form: must (not) mention, discuss or answer something."""
     told = re.search(
-        r"\b(?:mention|contain|include|discuss|talk about|refer to|address|answer|reveal|disclose|give|provide|offer)\w*\s+(.{3,80})",
+        r"\b(?:mention|contain|include|discuss|talk about|refer to|address|answer|reveal|disclose|"
+        r"give|provide|offer)\w*\s+(.{3,80})",
         guideline,
         re.I,
     )

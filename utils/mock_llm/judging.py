@@ -51,7 +51,8 @@ def _decide(m: Materials, result: dict[str, Any], large: bool) -> tuple[Any, str
         value = frustration(m)
         return (
             value,
-            f"searched the user's turns for signs of frustration and of satisfaction at the end; found {value}",
+            f"searched the user's turns for signs of frustration and of satisfaction at the end; found "
+        f"{value}",
         )
     finding = _find(m, large)
     if finding is not None and result.get("type", "string") == "string" and "enum" not in result:
@@ -120,7 +121,8 @@ def _label_is_right(m: Materials, result: dict[str, Any], large: bool) -> tuple[
 
 
 def _by_instructions(m: Materials, large: bool) -> Finding:
-    """A judge of one's own: compare with what is expected, check what rules can check, else ask whether the output is on topic."""
+    """A judge of one's own: compare with what is expected, check what rules can check, else ask whether the
+    output is on topic."""
     outputs, inputs = m.get("outputs", "answer", "response", "output", "text"), m.get(
         "inputs", "question", "request", "input"
     )
@@ -160,7 +162,8 @@ def _instructions(rules: str) -> str:
 
 
 def shape(score: float, result: dict[str, Any], rules: str, threshold: float) -> Any:
-    """A score from 0 to 1 as the type that is asked for: a literal, a boolean, a number on the scale, or a word."""
+    """A score from 0 to 1 as the type that is asked for: a literal, a boolean, a number on the scale, or a
+    word."""
     if result.get("enum"):
         return _on_options(score, [str(value) for value in result["enum"]], result, threshold)
     kind = result.get("type", "string")
@@ -197,7 +200,8 @@ def _named_options(rules: str) -> list[str]:
 
 
 def _on_options(score: float, options: list[str], result: dict[str, Any], threshold: float) -> Any:
-    """The option at the score's place, options ordered from bad to good; of two, the good one from the threshold on."""
+    """The option at the score's place, options ordered from bad to good; of two, the good one from the
+    threshold on."""
     if all(re.fullmatch(r"-?\d+(?:\.\d+)?", option) for option in options):
         ordered = sorted(options, key=float)
     else:

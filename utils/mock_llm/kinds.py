@@ -7,25 +7,34 @@ from .text import content_words, overlap
 
 NUMBER = r"-?\$?\d[\d,]*(?:\.\d+)?"
 _UNITS = (
-    "km kilometers kilometres kilometer kilometre miles mile m meters metres meter metre cm centimeters centimetres mm inches inch feet foot "
-    "ft yards yard kg kilograms kilogram g grams gram pounds pound lb lbs ounces ounce oz celsius fahrenheit kelvin liters litres liter litre ml "
-    "gallons gallon cups hours hour minutes minute seconds second days day weeks week bytes kb mb gb tb kmh mph knots acres hectares "
+    "km kilometers kilometres kilometer kilometre miles mile m meters metres meter metre cm "
+    "centimeters centimetres mm inches inch feet foot "
+    "ft yards yard kg kilograms kilogram g grams gram pounds pound lb lbs ounces ounce oz "
+    "celsius fahrenheit kelvin liters litres liter litre ml "
+    "gallons gallon cups hours hour minutes minute seconds second days day weeks week bytes kb "
+    "mb gb tb kmh mph knots acres hectares "
     "tonnes tons stone joules calories kcal watts kilowatts psi bar pascal"
 ).split()
 UNIT = r"(?:degrees? )?(?:" + "|".join(sorted(_UNITS, key=len, reverse=True)) + r"|°?[CF])\b"
 _CONVERT = re.compile(
-    rf"\bconvert\b|{NUMBER}\s*{UNIT}\s*(?:in|to|into|as)\s+{UNIT}|\bhow many {UNIT}\s+(?:is|are|in|make|do)\b.{{0,20}}{NUMBER}\s*{UNIT}|{NUMBER}\s*{UNIT} (?:is|equals) how many|"
+    rf"\bconvert\b|{NUMBER}\s*{UNIT}\s*(?:in|to|into|as)\s+{UNIT}|\bhow many {UNIT}\s+(?:is|"
+    rf"are|in|make|do)\b.{{0,20}}{NUMBER}\s*{UNIT}|{NUMBER}\s*{UNIT} (?:is|equals) how many|"
     rf"\b(?:that|it|this|which)\b(?: \w+)? (?:in|to|into) {UNIT}",
     re.I,
 )
 _MATH = re.compile(
-    rf"{NUMBER}\)?\s*(?:[+*/^×÷]|\*\*|-(?=\s*[\d(])|x(?=\s*\d))\s*\(?{NUMBER}|\b(?:calculate|compute|multipl\w+|divided?|subtract\w*|square root|squared|cubed|percent of|plus|minus|times|sum of|"
-    rf"average of|add up|double|twice|triple|half of)\b|{NUMBER}\s*%\s*of\b|\bhow much (?:do|would|will|are|does) {NUMBER}\b|\b(?:total )?(?:cost|price) (?:of|for) {NUMBER}\b",
+    rf"{NUMBER}\)?\s*(?:[+*/^×÷]|\*\*|-(?=\s*[\d(])|x(?=\s*\d))\s*\(?{NUMBER}|\b(?:calculate|"
+    rf"compute|multipl\w+|divided?|subtract\w*|square root|squared|cubed|percent of|plus|minus|"
+    rf"times|sum of|"
+    rf"average of|add up|double|twice|triple|half of)\b|{NUMBER}\s*%\s*of\b|\bhow much (?:do|"
+    rf"would|will|are|does) {NUMBER}\b|\b(?:total )?(?:cost|price) (?:of|for) {NUMBER}\b",
     re.I,
 )
 _DATE = re.compile(
-    r"\btoday\b|\btomorrow\b|\byesterday\b|\bcurrent (?:date|time|year|month|day)\b|\bwhat (?:day|date|time|year|month) (?:is|was|will)\b|\bday of the week\b|\bweekday\b|"
-    r"\b(?:days|weeks|months)\b.{0,12}\b(?:until|till|between|from now|ago|after|before|since)\b|\bwhich day\b|\bwhat(?:'s| is) the (?:date|time)\b",
+    r"\btoday\b|\btomorrow\b|\byesterday\b|\bcurrent (?:date|time|year|month|day)\b|\bwhat "
+    r"(?:day|date|time|year|month) (?:is|was|will)\b|\bday of the week\b|\bweekday\b|"
+    r"\b(?:days|weeks|months)\b.{0,12}\b(?:until|till|between|from now|ago|after|before|"
+    r"since)\b|\bwhich day\b|\bwhat(?:'s| is) the (?:date|time)\b",
     re.I,
 )
 _LOOK = re.compile(r"\b(?:search|look up|find|which documents?|list|mention(?:s|ing)?|browse)\b", re.I)
@@ -36,15 +45,17 @@ _QUESTION = re.compile(
 _OFFERS = (
     ("final", re.compile(r"^final[_ ]?answer|provides? (?:a|the) final answer", re.I)),
     ("convert", re.compile(r"\bconver\w*|\bunits?\b", re.I)),
-    ("math", re.compile(r"\bcalcul\w*|\barithmetic|\bmath\w*|\bexpressions?\b|\b(?:add|multiply|divide|subtract)s?\b|\bcomput(?:e|es|ation)\b|\bsum\b|\bpercent", re.I)),
+    ("math", re.compile(r"\bcalcul\w*|\barithmetic|\bmath\w*|\bexpressions?\b|\b(?:add|multiply|divide|"
+        r"subtract)s?\b|\bcomput(?:e|es|ation)\b|\bsum\b|\bpercent", re.I)),
     ("date", re.compile(r"\bdates?\b|\bcalendar|\bweekday|\bclock|\bcurrent time|\btoday|\bdays between", re.I)),
     ("search", re.compile(r"\bsearch\w*|\bkeywords?\b|\bsnippets?\b|\btitles?\b|\bgrep|\bbrowse", re.I)),
-    ("ask", re.compile(r"\brag\b|\bretriev\w*|\bknowledge|\bpassages?\b|\bdocument\w*|\bdocs?\b|\blook\w* ?up|\bwiki\w*|\banswers? (?:a |the )?questions?\b|\bresearch\w*|\bfacts?\b", re.I)),
+    ("ask", re.compile(r"\brag\b|\bretriev\w*|\bknowledge|\bpassages?\b|\bdocument\w*|\bdocs?\b|\blook\w* ?up|"
+        r"\bwiki\w*|\banswers? (?:a |the )?questions?\b|\bresearch\w*|\bfacts?\b", re.I)),
 )  # fmt: skip
 _ISO_DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 _ACTS = frozenset(
-    """send create delete book cancel refund issue update order pay transfer submit open close escalate schedule notify write place start stop restart
-    approve reject remove post publish move""".split()
+    """send create delete book cancel refund issue update order pay transfer submit open close escalate
+    schedule notify write place start stop restart approve reject remove post publish move""".split()
 )
 _ROUTE_PREFIX = re.compile(r"^(?:transfer|hand_?off|delegate|route|forward)_?(?:back_)?to_", re.I)
 
@@ -65,7 +76,8 @@ def need_of(request: str) -> str:
 
 
 def offer_of(name: str, description: str = "") -> str:
-    """What a tool or agent offers, by its name first and its description second: a kind of need, act, or nothing."""
+    """What a tool or agent offers, by its name first and its description second: a kind of need, act, or
+    nothing."""
     name = _ROUTE_PREFIX.sub("", name)
     plain = " ".join(re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)).lower()
     if plain.split()[:1] and plain.split()[0] in _ACTS:

@@ -2,40 +2,51 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .lexicon import WORDS
 
 SENTIMENT_LABELS = ("positive", "negative", "neutral")
 _TASK = re.compile(
-    r"\bonly (?:with )?(?:one |the |a )?label\b|\blabels?\s*[:=]|\b(?:choose|pick|select|answer with|reply with) (?:exactly )?one of\b|"
-    r"\bsentiments?\b(?! analysis\?)|\bclassif(?:y|ies|ier|ication)\b|\bpolarity\b|\bcategori[sz]e\b|\bpositive\b.{0,60}\bnegative\b|"
-    r"\bnegative\b.{0,60}\bpositive\b|\brates?\b.{0,40}\b(?:reviews?|texts?|comments?|tweets?|from -?\d|\d to|1-5)\b|\bhow does the (?:reviewer|author|customer|writer) feel",
+    r"\bonly (?:with )?(?:one |the |a )?label\b|\blabels?\s*[:=]|\b(?:choose|pick|select|"
+    r"answer with|reply with) (?:exactly )?one of\b|"
+    r"\bsentiments?\b(?! analysis\?)|\bclassif(?:y|ies|ier|ication)\b|\bpolarity\b|"
+    r"\bcategori[sz]e\b|\bpositive\b.{0,60}\bnegative\b|"
+    r"\bnegative\b.{0,60}\bpositive\b|\brates?\b.{0,40}\b(?:reviews?|texts?|comments?|tweets?|"
+    r"from -?\d|\d to|1-5)\b|\bhow does the (?:reviewer|author|customer|writer) feel",
     re.I | re.S,
 )
 _ITEM = r"[\"'`*]{0,2}(?:(?:very|strongly|somewhat|slightly|mostly) )?[A-Za-z][\w-]{1,24}[\"'`*]{0,2}"
 _LIST = re.compile(
-    rf"({_ITEM}(?:\s*(?:,|/|\||;)\s*(?:or |and |\bor\b )?{_ITEM})+(?:,?\s*(?:or|and)\s+{_ITEM})?|{_ITEM}\s+(?:or|and)\s+{_ITEM})"
+    rf"({_ITEM}(?:\s*(?:,|/|\||;)\s*(?:or |and |\bor\b )?{_ITEM})+(?:,?\s*(?:or|"
+    rf"and)\s+{_ITEM})?|{_ITEM}\s+(?:or|and)\s+{_ITEM})"
 )
 _BULLETS = re.compile(r"^\s*[-*•]\s*[\"'`*]{0,2}([A-Za-z][\w /-]{1,24}?)[\"'`*]{0,2}\s*(?:[:(–-].*)?$", re.M)
 _AFTER_COLON = re.compile(
     r"(?:labels?|categories|classes|options|one of|among|values?)\b[^:\n.]{0,30}:\s*([^\n.]+)", re.I
 )
 _SCALE = re.compile(
-    r"\b(?:from |scale of |scale )?(-?\d+)\s*(?:to|-|–|and|through|…)\s*(-?\d+)\b(?:\s*(?:stars?|scale|points?))?",
+    r"\b(?:from |scale of |scale )?(-?\d+)\s*(?:to|-|–|and|through|"
+    r"…)\s*(-?\d+)\b(?:\s*(?:stars?|scale|points?))?",
     re.I,
 )
 _ONE_WORD = re.compile(
-    r"\b(?:one|single|1)[- ]word\b|\bonly (?:with )?(?:the |one |a single |its )?(?:\w+ )?(?:label|word|sentiment|categor|class|name|number|digit|score)|"
-    r"\bjust (?:the |one )(?:\w+ )?(?:label|word|sentiment|category|class|number)|\blabel only\b|\bnothing else\b|\bno (?:other|extra) (?:text|words)|"
-    r"\b(?:no|without|don't add|do not add)(?: any)? (?:explanation|comment|further text|punctuation)|\bdo(?:n't| not) explain\b|\bexactly one (?:of|label|word)|"
-    r"\b(?:answer|respond|reply|output|return|say)(?: me)?(?: with)? (?:only|just|exactly|strictly)\b|\bone of these (?:words|labels)\b|"
+    r"\b(?:one|single|1)[- ]word\b|\bonly (?:with )?(?:the |one |a single |its )?(?:\w+ "
+    r")?(?:label|word|sentiment|categor|class|name|number|digit|score)|"
+    r"\bjust (?:the |one )(?:\w+ )?(?:label|word|sentiment|category|class|number)|\blabel "
+    r"only\b|\bnothing else\b|\bno (?:other|extra) (?:text|words)|"
+    r"\b(?:no|without|don't add|do not add)(?: any)? (?:explanation|comment|further text|"
+    r"punctuation)|\bdo(?:n't| not) explain\b|\bexactly one (?:of|label|word)|"
+    r"\b(?:answer|respond|reply|output|return|say)(?: me)?(?: with)? (?:only|just|exactly|"
+    r"strictly)\b|\bone of these (?:words|labels)\b|"
     r"\bone label per (?:line|row|review|text)|\blabel[s]? (?:alone|per line)",
     re.I,
 )
 _ANSWER_LINE = re.compile(
     r"(?:^|\n)\s*(?:sentiment|label|answer|category|class|output|result|rating|classification)\s*:\s*$", re.I
 )
-_FIELD = r"review|text|input|tweet|sentence|comment|feedback|message|customer review|document|statement|post|content|email|ticket"
+_FIELD = (r"review|text|input|tweet|sentence|comment|feedback|message|customer review|document|"
+        r"statement|post|content|email|ticket")
 _MARK = re.compile(rf"(?:^|(?<=[\s.!?\"(]))(?:{_FIELD})(?: text| below)?\s*(?:#?\d+)?\s*:[ \t]*\n?", re.I)
 _TAG = re.compile(rf"<({_FIELD.replace(' ', '_')})\b[^>]*>(.*?)</\1>", re.S | re.I)
 _FENCE = re.compile(r"(?:\"\"\"|```|''')\s*(.+?)\s*(?:\"\"\"|```|''')", re.S)
@@ -43,12 +54,16 @@ _ANSWER_MARK = re.compile(
     r"\n\s*(?:sentiment|label|answer|category|class|output|result|rating|classification)\s*:", re.I
 )
 _ORDER_WORDS = re.compile(
-    r"\b(?:sentiment|classif\w*|label\w*|categor\w*|one word|positive|negative|neutral|json|reply|respond|answer|output|return|explain|explanation|polarity|the following|word)\b",
+    r"\b(?:sentiment|classif\w*|label\w*|categor\w*|one word|positive|negative|neutral|json|"
+    r"reply|respond|answer|output|return|explain|explanation|polarity|the following|word)\b",
     re.I,
 )
 _ORDER_START = re.compile(
-    r"^\W*(?:classify|answer|respond|reply|decide|determine|return|output|label|rate|tell|what|you are|you're|use|only|consider|is the|is this|do not|don't|give|judge|"
-    r"say|choose|pick|think|analy[sz]e|identify|read|please|assign|the (?:label|answer|sentiment)|no |be |if |when |how|irony|sarcasm|allowed|possible|here|predict|detect|mixed|watch|pay|count|treat|one|write|write|for each)\b",
+    r"^\W*(?:classify|answer|respond|reply|decide|determine|return|output|label|rate|tell|what|"
+    r"you are|you're|use|only|consider|is the|is this|do not|don't|give|judge|"
+    r"say|choose|pick|think|analy[sz]e|identify|read|please|assign|the (?:label|answer|"
+    r"sentiment)|no |be |if |when |how|irony|sarcasm|allowed|possible|here|predict|detect|"
+    r"mixed|watch|pay|count|treat|one|write|write|for each)\b",
     re.I,
 )
 _ROW = re.compile(
@@ -59,7 +74,8 @@ _ROW = re.compile(
 
 @dataclass(frozen=True)
 class LabelTask:
-    """What a classification prompt asks: the labels in its spelling, whether it insists on the bare label, and on what texts."""
+    """What a classification prompt asks: the labels in its spelling, whether it insists on the bare label,
+    and on what texts."""
 
     labels: tuple[str, ...]
     listed: bool
@@ -90,6 +106,7 @@ def _instructions_in(user: str, texts: tuple[str, ...]) -> str:
     return user
 
 
+@lru_cache(maxsize=1_000)
 def find_labels(instructions: str) -> tuple[str, ...]:
     """Labels that the instructions list, or an empty tuple. A scale such as 1 to 5 gives its numbers."""
     explicit = _AFTER_COLON.search(instructions)
@@ -107,7 +124,8 @@ def find_labels(instructions: str) -> tuple[str, ...]:
 
 
 def _opposed(labels: tuple[str, ...]) -> bool:
-    """Whether one of the labels is favourable and another is not: what makes a list of words a list of sentiments."""
+    """Whether one of the labels is favourable and another is not: what makes a list of words a list of
+    sentiments."""
     signs = [polarity(label) for label in labels]
     return max(signs) > 0 > min(signs)
 
@@ -127,8 +145,10 @@ def _split_labels(text: str) -> tuple[str, ...]:
     )
 
 
+@lru_cache(maxsize=10_000)
 def polarity(label: str) -> float:
-    """The sentiment that a label stands for: 1 positive, -1 negative, 2 and -2 strong ones, 0 for everything else."""
+    """The sentiment that a label stands for: 1 positive, -1 negative, 2 and -2 strong ones, 0 for everything
+    else."""
     words = re.findall(r"[a-z]+", label.lower())
     strength = 2.0 if {"very", "strongly", "extremely", "highly"} & set(words) else 1.0
     for word in words:
@@ -163,7 +183,8 @@ def _find_rows(user: str) -> list[str]:
 
 
 def find_text(user: str, whole: bool = False) -> str:
-    """The text to label in a user message: the tagged, fenced or marked one, the last of several, else what is no order."""
+    """The text to label in a user message: the tagged, fenced or marked one, the last of several, else what
+    is no order."""
     for pattern, group in ((_TAG, 2), (_FENCE, 1)):
         found = list(pattern.finditer(user))
         if found:

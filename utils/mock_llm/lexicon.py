@@ -1,78 +1,92 @@
 """Opinion words of ordinary review English, with weights from -3 (awful) to 3 (superb).
 
-Written for this mock from general knowledge of how people review products, films, apps, meals, journeys and services.
-Words stand in their base form or the forms that differ in meaning; `sentiment.py` strips plain inflections itself.
+Written for this mock from general knowledge of how people review products, films, apps, meals, journeys and
+services. Words stand in their base form or the forms that differ in meaning; `sentiment.py` strips plain
+inflections itself.
 """
 
 _GROUPS: dict[float, str] = {
-    3.0: """amazing astonishing awesome best breathtaking brilliant exceptional exquisite extraordinary fabulous fantastic
-        flawless gorgeous incredible magnificent marvelous marvellous masterpiece outstanding perfect perfection
-        phenomenal spectacular splendid stellar stunning sublime superb superlative terrific unbeatable unforgettable
-        wonderful wow adore adored delightful excellent immaculate impeccable faultless sensational triumph""",
-    2.0: """admirable adorable appreciate attractive beautiful beautifully beloved bliss captivating charming cheerful
-        classy clever compelling congratulations courteous cozy cosy delicious delight delighted dependable elegant
-        engaging enjoy enjoyable enjoyed entertaining enthralling excited exciting fast-paced favorite favourite fun
-        funny generous genius glad good gracious grateful great gripping happy happily hilarious impress impressed
-        impressive innovative inspiring joy joyful kind legendary likable likeable lively loveable lovely love loved
-        loving loves memorable mouthwatering passionate pleasant pleased pleasing pleasure polite praise premium
-        recommend recommended refreshing reliable remarkable rewarding riveting robust satisfied satisfying scrumptious
-        seamless sleek smart smile spotless sturdy stylish superior tasty thank thanks thankful thoughtful thrilled
-        thrilling touching treat treasure uplifting valuable versatile welcoming winner wins witty worthwhile worthy
-        yummy attentive trustworthy top-notch hooked gem masterful heartwarming heartfelt rave soothing succulent
-        flavorful flavourful divine dreamy speedy prompt promptly spacious vibrant comfy comfortable comfortably""",
-    1.0: """accessible accurate adequate affordable agreeable ample bargain benefit better bright calm capable clean clear
-        clearly compact convenient cool correct crisp cute decent durable ease easier easily easy effective efficient
-        effortless efficiently ergonomic fair fairly-priced fast fine fix fixed flexible fluffy fresh friendly gentle
-        gift handy healthy helpful helped helps honest hot-tip ideal improve improved improvement improves
-        inexpensive informative interesting intuitive juicy legible light lightweight like liked likes lucky modern neat nice nicely
-        nourishing organised organized patient peaceful plus polished popular positive powerful practical precise
-        professional properly punctual pure quality quick quickly quiet rapid readable ready relaxed relaxing relief
-        relieved resolved responsive rich right safe safely savory sharp simple slick smooth smoothly snappy snug soft
-        solid solved special stable straightforward strong success successful successfully suitable sunny support
-        supportive sweet tender thorough thoroughly tidy timely tough trusted upgrade usable useful warm
-        well worth works worked smiling sincere authentic creative cheap-but-good knowledgeable caring vivid
+    3.0: """amazing astonishing awesome best breathtaking brilliant exceptional exquisite extraordinary
+        fabulous fantastic flawless gorgeous incredible magnificent marvelous marvellous masterpiece
+        outstanding perfect perfection phenomenal spectacular splendid stellar stunning sublime superb
+        superlative terrific unbeatable unforgettable wonderful wow adore adored delightful excellent
+        immaculate impeccable faultless sensational triumph""",
+    2.0: """admirable adorable appreciate attractive beautiful beautifully beloved bliss captivating
+        charming cheerful classy clever compelling congratulations courteous cozy cosy delicious
+        delight delighted dependable elegant engaging enjoy enjoyable enjoyed entertaining enthralling
+        excited exciting fast-paced favorite favourite fun funny generous genius glad good gracious
+        grateful great gripping happy happily hilarious impress impressed impressive innovative
+        inspiring joy joyful kind legendary likable likeable lively loveable lovely love loved loving
+        loves memorable mouthwatering passionate pleasant pleased pleasing pleasure polite praise
+        premium recommend recommended refreshing reliable remarkable rewarding riveting robust
+        satisfied satisfying scrumptious seamless sleek smart smile spotless sturdy stylish superior
+        tasty thank thanks thankful thoughtful thrilled thrilling touching treat treasure uplifting
+        valuable versatile welcoming winner wins witty worthwhile worthy yummy attentive trustworthy
+        top-notch hooked gem masterful heartwarming heartfelt rave soothing succulent flavorful
+        flavourful divine dreamy speedy prompt promptly spacious vibrant comfy comfortable comfortably""",
+    1.0: """accessible accurate adequate affordable agreeable ample bargain benefit better bright calm
+        capable clean clear clearly compact convenient cool correct crisp cute decent durable ease
+        easier easily easy effective efficient effortless efficiently ergonomic fair fairly-priced
+        fast fine fix fixed flexible fluffy fresh friendly gentle gift handy healthy helpful helped
+        helps honest hot-tip ideal improve improved improvement improves inexpensive informative
+        interesting intuitive juicy legible light lightweight like liked likes lucky modern neat nice
+        nicely nourishing organised organized patient peaceful plus polished popular positive powerful
+        practical precise professional properly punctual pure quality quick quickly quiet rapid
+        readable ready relaxed relaxing relief relieved resolved responsive rich right safe safely
+        savory sharp simple slick smooth smoothly snappy snug soft solid solved special stable
+        straightforward strong success successful successfully suitable sunny support supportive sweet
+        tender thorough thoroughly tidy timely tough trusted upgrade usable useful warm well worth
+        works worked smiling sincere authentic creative cheap-but-good knowledgeable caring vivid
         believable nuanced hopeful proud refund-friendly""",
-    -1.0: """awkward basic beware bland bulky bump bumpy careless cheap cheesy chewy clumsy clunky cluttered cold complain complained
-        complaint complaints complicated compromise concern concerned confuse confused confusing cramped crowded
-        crude damp dated delay delayed delays difficult dim dingy doubt doubtful drab drain drains dry dubious dull
-        dusty excessive expensive fail faint fatty fiddly flat flawed flaw flaws flimsy foggy forgettable generic
-        glitch glitches glitchy gloomy greasy grumpy hard harsh heavy hesitant hiccup hollow impersonal impractical
-        inaccurate incomplete inconsistent inconvenient indifferent issue issues jerky lack lacked lacking lacks lag
-        lagging laggy laggard lags late lengthy limited loose lost loud lukewarm mediocre meh messy misleading
-        mismatched miss missed missing mistake mistakes monotonous muddled mushy narrow noisy odd off-putting oily
-        outdated overcomplicated overcooked overhyped overlong overpriced overrated pale plain predictable pricey
-        pricy problem problems questionable rattle rattles repetitive rigid risky rough rushed rusty salty scratch
-        scratched scratches scratchy shabby shallow sketchy slippery slow slowly sluggish smelly smudge soggy sore
-        stale stain stained sticky stiff strange struggle struggled struggles stuck stuffy tacky tasteless tedious
-        thin tight tired tiresome tiring tricky trouble unappealing unclear uncomfortable underwhelmed
-        underwhelming uneven unfair unfinished unfortunately unhappy uninspired uninspiring uninteresting unnecessary
-        unprofessional unrealistic unresponsive unsatisfying unstable unsure unwelcoming vague warped weak weird wobbly
-        wobble worn worried worry wrong wait waited waiting leak leaks leaked leaking queue lose losing pushy
+    -1.0: """awkward basic beware bland bulky bump bumpy careless cheap cheesy chewy clumsy clunky
+        cluttered cold complain complained complaint complaints complicated compromise concern
+        concerned confuse confused confusing cramped crowded crude damp dated delay delayed delays
+        difficult dim dingy doubt doubtful drab drain drains dry dubious dull dusty excessive
+        expensive fail faint fatty fiddly flat flawed flaw flaws flimsy foggy forgettable generic
+        glitch glitches glitchy gloomy greasy grumpy hard harsh heavy hesitant hiccup hollow
+        impersonal impractical inaccurate incomplete inconsistent inconvenient indifferent issue
+        issues jerky lack lacked lacking lacks lag lagging laggy laggard lags late lengthy limited
+        loose lost loud lukewarm mediocre meh messy misleading mismatched miss missed missing mistake
+        mistakes monotonous muddled mushy narrow noisy odd off-putting oily outdated overcomplicated
+        overcooked overhyped overlong overpriced overrated pale plain predictable pricey pricy problem
+        problems questionable rattle rattles repetitive rigid risky rough rushed rusty salty scratch
+        scratched scratches scratchy shabby shallow sketchy slippery slow slowly sluggish smelly
+        smudge soggy sore stale stain stained sticky stiff strange struggle struggled struggles stuck
+        stuffy tacky tasteless tedious thin tight tired tiresome tiring tricky trouble unappealing
+        unclear uncomfortable underwhelmed underwhelming uneven unfair unfinished unfortunately
+        unhappy uninspired uninspiring uninteresting unnecessary unprofessional unrealistic
+        unresponsive unsatisfying unstable unsure unwelcoming vague warped weak weird wobbly wobble
+        worn worried worry wrong wait waited waiting leak leaks leaked leaking queue lose losing pushy
         contrived pointless filler shaky blurry grainy muffled patchy spotty""",
-    -2.0: """abandon abandoned abrupt absurd abuse ache aggravating aggressive angry annoy annoyed annoying annoyance apathetic
-        appalled argue arrogant ashamed avoid bad badly bait bore bored boredom boring bothersome break breaks
-        broke broken brittle buggy bug bugs burned burnt cancelled chaos chaotic cheated condescending crack
-        cracked cracks crap crappy crash crashed crashes crashing creepy cringe cringeworthy damage damaged dangerous dead
-        deceptive defect defective defects deceive deceived depressing deteriorate dirty disappoint disappointed
-        disappointing disappointment disappoints discourteous disgruntled dishonest dismal dismissive displeased
-        disrespectful dissatisfied dissatisfying distasteful disturbing dreadful dreary failed fails failing failure fake
-        fault faulty fear filthy flop foul freeze freezes froze frozen frustrate frustrated frustrating frustration fuming
-        gross hate hated hates headache hideous hostile ignored ignorant ignores impolite impossible inadequate
-        inaudible incompetent inedible ineffective inefficient inferior infuriated injured insult insulted insulting
-        irritate irritated irritating irritation junk lame lemon lie lied lies lousy malfunction malfunctioned mangled
-        miserable misery misled mold mould moldy mouldy nasty negative neglected nonsense obnoxious offensive outrage
-        overcharged pain painful pathetic peeling poor poorly pretentious rancid raw-inside refuse refused regret regretted
-        regrets rejected ridiculous rip-off ripoff rotten rubbish rude ruin ruined ruins sad sadly scam scammed
-        shame shattered shoddy sick sloppy smash smashed sour spoiled spoilt stink stinks stole stolen stupid
-        subpar substandard suffer suffered terrified torn toxic trash ugly unacceptable unbearable unfriendly
-        unhelpful unhygienic unimpressed unimpressive unpleasant unplayable unreliable unsafe unsanitary untrustworthy unusable
-        unwatchable upset upsetting useless vomit waste wasted wastes worse worsened worthless disaster-prone cockroach
-        incoherent insufferable intolerable clueless disorganized disorganised sluggishly""",
-    -3.0: """abhorrent abomination abysmal appalling atrocious awful catastrophe catastrophic despicable detest detested
-        disaster disastrous disgrace disgraceful disgust disgusted disgusting dreadfully dumpster fraud fraudulent
-        garbage ghastly hell hellish hopeless horrendous horrible horribly horrid horrific horrifying infuriating
-        loathe loathed nightmare pathetically repulsive revolting terrible terribly torture unforgivable vile worst
-        outrageous shambles travesty""",
+    -2.0: """abandon abandoned abrupt absurd abuse ache aggravating aggressive angry annoy annoyed annoying
+        annoyance apathetic appalled argue arrogant ashamed avoid bad badly bait bore bored boredom
+        boring bothersome break breaks broke broken brittle buggy bug bugs burned burnt cancelled
+        chaos chaotic cheated condescending crack cracked cracks crap crappy crash crashed crashes
+        crashing creepy cringe cringeworthy damage damaged dangerous dead deceptive defect defective
+        defects deceive deceived depressing deteriorate dirty disappoint disappointed disappointing
+        disappointment disappoints discourteous disgruntled dishonest dismal dismissive displeased
+        disrespectful dissatisfied dissatisfying distasteful disturbing dreadful dreary failed fails
+        failing failure fake fault faulty fear filthy flop foul freeze freezes froze frozen frustrate
+        frustrated frustrating frustration fuming gross hate hated hates headache hideous hostile
+        ignored ignorant ignores impolite impossible inadequate inaudible incompetent inedible
+        ineffective inefficient inferior infuriated injured insult insulted insulting irritate
+        irritated irritating irritation junk lame lemon lie lied lies lousy malfunction malfunctioned
+        mangled miserable misery misled mold mould moldy mouldy nasty negative neglected nonsense
+        obnoxious offensive outrage overcharged pain painful pathetic peeling poor poorly pretentious
+        rancid raw-inside refuse refused regret regretted regrets rejected ridiculous rip-off ripoff
+        rotten rubbish rude ruin ruined ruins sad sadly scam scammed shame shattered shoddy sick
+        sloppy smash smashed sour spoiled spoilt stink stinks stole stolen stupid subpar substandard
+        suffer suffered terrified torn toxic trash ugly unacceptable unbearable unfriendly unhelpful
+        unhygienic unimpressed unimpressive unpleasant unplayable unreliable unsafe unsanitary
+        untrustworthy unusable unwatchable upset upsetting useless vomit waste wasted wastes worse
+        worsened worthless disaster-prone cockroach incoherent insufferable intolerable clueless
+        disorganized disorganised sluggishly""",
+    -3.0: """abhorrent abomination abysmal appalling atrocious awful catastrophe catastrophic despicable
+        detest detested disaster disastrous disgrace disgraceful disgust disgusted disgusting
+        dreadfully dumpster fraud fraudulent garbage ghastly hell hellish hopeless horrendous horrible
+        horribly horrid horrific horrifying infuriating loathe loathed nightmare pathetically
+        repulsive revolting terrible terribly torture unforgivable vile worst outrageous shambles
+        travesty""",
 }
 
 WORDS: dict[str, float] = {word: weight for weight, group in _GROUPS.items() for word in group.split()}
@@ -119,15 +133,17 @@ PHRASES: dict[str, float] = {
 }  # fmt: skip
 
 NEGATORS = frozenset(
-    """not no never none nobody nothing neither nor nowhere cannot can't couldn't won't wouldn't don't doesn't didn't isn't
-    wasn't aren't weren't haven't hasn't hadn't shouldn't ain't without hardly barely scarcely rarely seldom cant dont
-    doesnt didnt isnt wasnt wont""".split()
+    """not no never none nobody nothing neither nor nowhere cannot can't couldn't won't wouldn't don't doesn't
+    didn't isn't wasn't aren't weren't haven't hasn't hadn't shouldn't ain't without hardly barely scarcely
+    rarely seldom cant dont doesnt didnt isnt wasnt wont""".split()
 )
 INTENSIFIERS: dict[str, float] = dict.fromkeys(
-    "absolutely completely entirely extremely exceptionally incredibly insanely totally utterly unbelievably".split(),
+    "absolutely completely entirely extremely exceptionally incredibly insanely totally "
+    "utterly unbelievably".split(),
     1.6,
 ) | dict.fromkeys(
-    "very really so too such truly super highly deeply seriously remarkably particularly especially most".split(),
+    "very really so too such truly super highly deeply seriously remarkably particularly "
+    "especially most".split(),
     1.35,
 )
 DIMINISHERS: dict[str, float] = dict.fromkeys(
@@ -136,8 +152,8 @@ DIMINISHERS: dict[str, float] = dict.fromkeys(
 
 # Words of a reviewer who says that there is little to say; they pull a weak score to neutral.
 NEUTRAL_CUES = frozenset(
-    """okay ok average ordinary standard typical normal acceptable passable so-so moderate middling unremarkable expected
-    described alright usual neutral mixed""".split()
+    """okay ok average ordinary standard typical normal acceptable passable so-so moderate middling
+    unremarkable expected described alright usual neutral mixed""".split()
 )
 NEUTRAL_PHRASES = (
     "does the job", "as described", "as expected", "as advertised", "nothing special", "neither good nor bad",
@@ -149,7 +165,8 @@ NEUTRAL_PHRASES = (
 
 CONTRASTS = frozenset("but however yet although though nevertheless nonetheless unfortunately except".split())
 
-# Cues of irony: warm words beside a mishap. Each is a warm opening that people use when they mean the opposite.
+# Cues of irony: warm words beside a mishap. Each is a warm opening that people use when they mean the
+# opposite.
 IRONIC_OPENINGS = (
     "oh great", "oh wonderful", "oh joy", "just great", "just what i needed", "just what i wanted", "just perfect",
     "how lovely", "how nice", "how wonderful", "well done", "thanks for nothing", "thanks a lot", "thanks so much for",
@@ -158,8 +175,9 @@ IRONIC_OPENINGS = (
     "my favorite part", "my favourite part", "truly a talent", "who needs", "who doesn't love",
 )  # fmt: skip
 MISHAPS = frozenset(
-    """wait waiting waited hour hours broke broken breaks crash crashed crashes crashing cold late delay delayed lost leak
-    leaked leaks leaking fail failed fails dead dies died minutes weeks refund queue stopped burnt wrong again another
-    twice thrice ignored noise noisy ads restart restarts freezes frozen cancelled missing dirty hair mold second
-    third fourth fifth uninstall uninstalled charge charged hidden fee fees error errors""".split()
+    """wait waiting waited hour hours broke broken breaks crash crashed crashes crashing cold late delay
+    delayed lost leak leaked leaks leaking fail failed fails dead dies died minutes weeks refund queue stopped
+    burnt wrong again another twice thrice ignored noise noisy ads restart restarts freezes frozen cancelled
+    missing dirty hair mold second third fourth fifth uninstall uninstalled charge charged hidden fee fees
+    error errors""".split()
 )

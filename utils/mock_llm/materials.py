@@ -9,24 +9,31 @@ from typing import Any
 from .prompt import Prompt
 
 _TAG = re.compile(
-    r"<(question|claim|document|answer|guidelines|actual_output|expected_output|text|request|actual_tool_calls|expected_tool_calls|available_tools|tools_called|"
-    r"conversation|summary|response|context|reference|output|input|inputs|outputs|expected_response|last_response|goal)>\s*(.*?)\s*</\1>",
+    r"<(question|claim|document|answer|guidelines|actual_output|expected_output|text|request|"
+    r"actual_tool_calls|expected_tool_calls|available_tools|tools_called|"
+    r"conversation|summary|response|context|reference|output|input|inputs|outputs|"
+    r"expected_response|last_response|goal)>\s*(.*?)\s*</\1>",
     re.S,
 )
 _FIELD = re.compile(
-    r"^(inputs|outputs|expectations|conversation): (.*?)(?=^(?:inputs|outputs|expectations|conversation): |\Z)",
+    r"^(inputs|outputs|expectations|conversation): (.*?)(?=^(?:inputs|outputs|expectations|"
+    r"conversation): |\Z)",
     re.M | re.S,
 )
 _JUDGE = re.compile(
-    r"\byou must determine whether\b|\bexpert judge\b|\bevaluation rating\b|[\"']rationale[\"']\s*:|\bassess whether the inputs fully comply\b|\bcontent safety classifier\b|"
-    r"\bhas the user's goal been\b|\bprovide your assessment\b|\bevaluating the fluency\b|\byou are (?:an? )?(?:strict |impartial |fair |careful )?(?:judge|evaluator|grader)\b",
+    r"\byou must determine whether\b|\bexpert judge\b|\bevaluation rating\b|"
+    r"[\"']rationale[\"']\s*:|\bassess whether the inputs fully comply\b|\bcontent safety "
+    r"classifier\b|"
+    r"\bhas the user's goal been\b|\bprovide your assessment\b|\bevaluating the fluency\b|"
+    r"\byou are (?:an? )?(?:strict |impartial |fair |careful )?(?:judge|evaluator|grader)\b",
     re.I,
 )
 
 
 @dataclass(frozen=True)
 class Materials:
-    """`rules` is the prompt without the texts, `texts` the texts by tag or field name, `tags` all tagged ones in order."""
+    """`rules` is the prompt without the texts, `texts` the texts by tag or field name, `tags` all tagged ones
+    in order."""
 
     rules: str
     texts: Mapping[str, str]
@@ -104,7 +111,8 @@ def read_turns(conversation: str) -> list[tuple[str, str]]:
             if isinstance(turn, dict)
         ]
     found = re.findall(
-        r"^\s*(user|assistant|tool|system|human|ai)\s*:\s*(.*?)(?=^\s*(?:user|assistant|tool|system|human|ai)\s*:|\Z)",
+        r"^\s*(user|assistant|tool|system|human|ai)\s*:\s*(.*?)(?=^\s*(?:user|assistant|tool|"
+        r"system|human|ai)\s*:|\Z)",
         conversation,
         re.M | re.S | re.I,
     )

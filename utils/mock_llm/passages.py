@@ -8,13 +8,16 @@ _TAGGED = re.compile(rf"<({_TAGS})\b([^>]*)>(.*?)</\1>", re.S | re.I)
 _RULED = re.compile(r"^-{5,}[ \t]*\n(.*?)\n-{5,}[ \t]*$", re.S | re.M)
 _ASKED = r"question|query|user question|user query|user input|q|follow[- ]up input|input|task"
 _MARKED = re.compile(
-    r"^(?:[\w ,'-]{0,60}\b)?(?:context(?: information)?|passages?|documents?|sources?|excerpts?|search results|background|"
+    r"^(?:[\w ,'-]{0,60}\b)?(?:context(?: information)?|passages?|documents?|sources?|"
+    r"excerpts?|search results|background|"
     r"knowledge(?: base)?|article|references?|new context)\b[^\n:.?]{0,30}:[ \t]*(.*?)"
-    rf"(?=^(?:{_ASKED}|answer|original answer|helpful answer|refined answer|[\w ]{{0,20}}rules|instructions)\s*:|\Z)",
+    rf"(?=^(?:{_ASKED}|answer|original answer|helpful answer|refined answer|[\w ]{{0,20}}rules|"
+    rf"instructions)\s*:|\Z)",
     re.S | re.M | re.I,
 )
 _FOLLOWING = re.compile(
-    r"(?:following|below|retrieved|provided)[^\n]{0,40}\b(?:context|passages|documents|sources|excerpts)\b[^\n]*\n\s*\n(.*?)"
+    r"(?:following|below|retrieved|provided)[^\n]{0,40}\b(?:context|passages|documents|sources|"
+    r"excerpts)\b[^\n]*\n\s*\n(.*?)"
     rf"(?=^(?:{_ASKED}|answer|helpful answer)\s*:|\Z)",
     re.S | re.I | re.M,
 )
@@ -22,13 +25,21 @@ _NUMBERED = re.compile(
     rf"^\[[\w ./#-]{{1,60}}\][: ].*?(?=^(?:{_ASKED}|answer)\s*:|\n\s*\n(?!\s*\[)|\Z)", re.S | re.M | re.I
 )
 _ENTRY = re.compile(
-    r"^(?:\[(?P<bracket>[\w ./#-]{1,60})\]|(?:source|document|passage|doc|chunk|excerpt|result)\s+(?P<number>\w{1,4})\s*(?=[:.(-]))"
+    r"^(?:\[(?P<bracket>[\w ./#-]{1,60})\]|(?:source|document|passage|doc|chunk|excerpt|"
+    r"result)\s+(?P<number>\w{1,4})\s*(?=[:.(-]))"
     r"[ \t]*[:.-]?",
     re.M | re.I,
 )
 _METADATA = re.compile(
-    r"^(source|file_name|file_path|file|title|url|path|document|doc_id|id|page_label|page|score|section)\s*:\s*(\S[^\n]*)$",
+    r"^(source|file_name|file_path|file|title|url|path|document|doc_id|id|page_label|page|"
+    r"score|section)\s*:\s*(\S[^\n]*)$",
     re.M | re.I,
+)
+# Most prompts hold no passages: one cheap look spares them the patterns above.
+_HINT = re.compile(
+    r"<[a-z]|-----|^\[|context|passage|document|source|excerpt|search results|background|"
+    r"knowledge|article|reference",
+    re.I | re.M,
 )
 _ATTRIBUTE = re.compile(r"(?:source|id|name|title|file|index)\s*=\s*[\"']([^\"']+)[\"']", re.I)
 _NAMED_IN_LINE = re.compile(
@@ -46,7 +57,7 @@ class Passage:
 
 def split_context(text: str) -> tuple[str, tuple[Passage, ...]]:
     """The text without its passages, and the passages, in order."""
-    if len(text) < 30:
+    if not _HINT.search(text):
         return text, ()
     for pattern, group in ((_TAGGED, 3), (_RULED, 1), (_MARKED, 1), (_FOLLOWING, 1), (_NUMBERED, 0)):
         found = [match for match in pattern.finditer(text) if match.group(group).strip()]

@@ -1,4 +1,5 @@
-"""A chat request as the model reads it: who said what, what it may call, and what shape the answer must have."""
+"""A chat request as the model reads it: who said what, what it may call, and what shape the answer must
+have."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,8 @@ SMALL, LARGE, EMBEDDING = "mock-small", "mock-large", "mock-embedding"
 
 @dataclass(frozen=True)
 class Message:
-    """One message; `calls` are the tool calls of an assistant, `call_id` names the call that a tool message answers."""
+    """One message; `calls` are the tool calls of an assistant, `call_id` names the call that a tool message
+    answers."""
 
     role: str
     text: str
@@ -22,7 +24,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The request without its transport. `system` joins all system and developer messages, `user` is the last user's text."""
+    """The request without its transport.
+
+    `system` joins all system and developer messages, `user` is the last user's text.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -64,7 +69,8 @@ class Prompt:
 
     @property
     def frame(self) -> str:
-        """System prompt and last user message without the passages: instructions come from here and nowhere else."""
+        """System prompt and last user message without the passages: instructions come from here and nowhere
+        else."""
         return f"{self._context[0]}\n{self._context[1]}"
 
     @property

@@ -1,4 +1,5 @@
-"""Improving a prompt from examples of how it failed, in the forms that GEPA, MLflow's MetaPrompt and others ask for."""
+"""Improving a prompt from examples of how it failed, in the forms that GEPA, MLflow's MetaPrompt and others
+ask for."""
 
 import json
 import re
@@ -15,14 +16,16 @@ _PLAIN = re.compile(
     r"\b(?:improve|rewrite|optimi[sz]e|revise)\b.{0,40}\b(?:prompt|instructions?|template)\b", re.I
 )
 _META_PROMPT = re.compile(
-    r"^Prompt name: (.+?)\nTemplate: (.*?)(?=\n\nPrompt name: |\n\nEVALUATION EXAMPLES|\n\s*\nPROMPT ENGINEERING|\Z)",
+    r"^Prompt name: (.+?)\nTemplate: (.*?)(?=\n\nPrompt name: |\n\nEVALUATION EXAMPLES|"
+    r"\n\s*\nPROMPT ENGINEERING|\Z)",
     re.S | re.M,
 )
 _FENCE = re.compile(r"```(?:\w*\n)?\s*(.*?)\s*```", re.S)
 _META_EXAMPLE = re.compile(r"^\s*Output: (.*?)\n\s*Expected: (.*?)\n(?:\s*Score: ([\d.]+))?", re.M | re.S)
 _VARIABLE = re.compile(r"\{\{\s*\w+\s*\}\}")
 _LEAF = re.compile(
-    r"'?(?:expected_response|expected_facts|expected_output|expected|label|answer|response|sentiment|outputs?)'?\s*:\s*(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|[^,}\n]+)",
+    r"'?(?:expected_response|expected_facts|expected_output|expected|label|answer|response|"
+    r"sentiment|outputs?)'?\s*:\s*(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|[^,}\n]+)",
     re.I,
 )
 
@@ -35,7 +38,8 @@ def asks_to_improve(prompt: Prompt) -> bool:
 
 
 def improve(prompt: Prompt) -> str:
-    """The better prompt, in the form asked for: fenced for GEPA, a JSON object by prompt name for MetaPrompt, else bare."""
+    """The better prompt, in the form asked for: fenced for GEPA, a JSON object by prompt name for MetaPrompt,
+    else bare."""
     text = prompt.user
     if _META.search(text):
         found = _META_PROMPT.findall(text)
@@ -131,7 +135,8 @@ def _diagnose(template: str, examples: list[tuple[str, str, float | None]]) -> l
     if not lines and failed:
         output, wanted = failed[0]
         lines.append(
-            f"For example, the answer {shorten(output, 60)!r} was wrong where {shorten(wanted, 60)!r} was wanted."
+            f"For example, the answer {shorten(output, 60)!r} was wrong where {shorten(wanted, 60)!r} "
+        f"was wanted."
         )
     return lines
 

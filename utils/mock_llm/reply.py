@@ -19,7 +19,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """`finish_reason` is stop, length or tool_calls; `confidence` (0 to 1) becomes the log probability of the tokens."""
+    """`finish_reason` is stop, length or tool_calls; `confidence` (0 to 1) becomes the log probability of the
+    tokens."""
 
     text: str = ""
     calls: tuple[Call, ...] = ()

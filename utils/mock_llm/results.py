@@ -9,7 +9,8 @@ from .passages import Passage, split_passages
 from .text import sentences, shorten
 
 _ERROR = re.compile(
-    r"^\s*(?:error\b|\W?\w*(?:error|exception)\b\s*[:(]|traceback|failed\b|failure\b|tool .{0,40}\b(?:failed|error)|could not\b|cannot\b|timed out|invalid\b)|"
+    r"^\s*(?:error\b|\W?\w*(?:error|exception)\b\s*[:(]|traceback|failed\b|failure\b|tool "
+    r".{0,40}\b(?:failed|error)|could not\b|cannot\b|timed out|invalid\b)|"
     r"^\s*\{\s*[\"'](?:error|detail)[\"']\s*:",
     re.I,
 )

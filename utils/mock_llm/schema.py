@@ -1,4 +1,5 @@
-"""Filling a JSON schema from what the prompt says: labels, scores, facts, never simply the first value allowed."""
+"""Filling a JSON schema from what the prompt says: labels, scores, facts, never simply the first value
+allowed."""
 
 import re
 from typing import Any
@@ -70,7 +71,8 @@ class _Filler:
         return by_name[chosen if is_sentiment or shares or route is None else route]
 
     def _decide(self, hint: str) -> bool:
-        """True or false by what the field is called: a verdict on the text, or whether it mentions something."""
+        """True or false by what the field is called: a verdict on the text, or whether it mentions
+        something."""
         named = [w for w in content_words(hint.replace("_", " ")) if w not in ("is", "ha", "should")]
         if re.search(r"negative|complain|unhappy|dissatisf|angry|problem|issue", hint, re.I):
             return self._opinion.sign < 0

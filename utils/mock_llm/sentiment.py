@@ -1,11 +1,13 @@
-"""Sentiment by a lexicon: negation, intensifiers, contrast and some irony for the large model, bare words for the small.
+"""Sentiment by a lexicon: negation, intensifiers, contrast and some irony for the large model, bare words for
+the small.
 
-The method follows the well-known rules of lexicon-based analysis (Taboada et al. 2011; Hutto and Gilbert 2014) with
-word weights of this project's own.
+The method follows the well-known rules of lexicon-based analysis (Taboada et al. 2011; Hutto and Gilbert
+2014) with word weights of this project's own.
 """
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .lexicon import (
     CONTRASTS,
@@ -102,8 +104,10 @@ def _weigh(tokens: list[str], place: int, large: bool) -> tuple[int, float]:
     return 1, word_weight(tokens[place])
 
 
+@lru_cache(maxsize=50_000)
 def word_weight(word: str) -> float:
-    """The weight of a word, or of the word it is plainly inflected from; 0 for a word that carries no opinion."""
+    """The weight of a word, or of the word it is plainly inflected from; 0 for a word that carries no
+    opinion."""
     if word in WORDS:
         return WORDS[word]
     for suffix in ("ly", "s", "ed", "d", "ing", "er", "est", "ness"):
@@ -146,7 +150,8 @@ def _clause_before(tokens: list[str], place: int) -> list[str]:
 
 
 def _emphasis(place: int, tokens: list[str]) -> float:
-    """What stands after "but" in its sentence weighs more than what stands before it; "although" is the reverse."""
+    """What stands after "but" in its sentence weighs more than what stands before it; "although" is the
+    reverse."""
     start = max((i + 1 for i in range(place) if tokens[i] in ".!?"), default=0)
     end = next((i for i in range(place, len(tokens)) if tokens[i] in ".!?"), len(tokens))
     for turn in range(start, end):

@@ -16,7 +16,8 @@ _START_TIMEOUT = 10  # seconds
 
 @dataclass(frozen=True)
 class MockSettings:
-    """How the server behaves. `faults` as in `429:0.2,timeout:0.05,500:0.05,garbage:0.1` (shares of requests).
+    """How the server behaves. `faults` as in `429:0.2,timeout:0.05,500:0.05,garbage:0.1` (shares of
+    requests).
 
     Raises:
         ValueError: faults that `parse_faults` refuses, or a negative latency.
@@ -33,7 +34,10 @@ class MockSettings:
 
 
 class MockServer:
-    """The mock behind `http://127.0.0.1:PORT/v1`: a context manager, or `start()` and `stop()`. Port 0 takes a free one."""
+    """The mock behind `http://127.0.0.1:PORT/v1`: a context manager, or `start()` and `stop()`.
+
+    Port 0 takes a free one.
+    """
 
     def __init__(self, settings: MockSettings | None = None, port: int = 0) -> None:
         self.settings = settings or MockSettings()

@@ -1,10 +1,11 @@
-"""Judging whole conversations: frustration, completeness, retention, role, tool use, and whether a goal was reached."""
+"""Judging whole conversations: frustration, completeness, retention, role, tool use, and whether a goal was
+reached."""
 
 import re
 from collections.abc import Callable
 
 from .comparing import UNKNOWN, Finding, contradicts, relevance
-from .conversation import standalone
+from .conversation import personal_words, standalone
 from .materials import Materials, read_turns
 from .prompt import Message
 from .sentiment import judge_text
@@ -12,12 +13,15 @@ from .text import content_words, overlap, sentences, shorten
 from .tool_use import split_request
 
 _FRUSTRATED = re.compile(
-    r"\b(?:frustrat\w+|annoy\w*|ridiculous|useless|terrible|awful|still (?:not|doesn't|does not|wrong|broken)|not what i asked|wrong again|again\?|this is (?:not|wrong)|"
-    r"you(?:'re| are) not (?:helping|listening)|waste of|already (?:told|asked|said)|doesn't work|does not work|give up|fed up|unacceptable|come on)\b",
+    r"\b(?:frustrat\w+|annoy\w*|ridiculous|useless|terrible|awful|still (?:not|doesn't|does "
+    r"not|wrong|broken)|not what i asked|wrong again|again\?|this is (?:not|wrong)|"
+    r"you(?:'re| are) not (?:helping|listening)|waste of|already (?:told|asked|said)|doesn't "
+    r"work|does not work|give up|fed up|unacceptable|come on)\b",
     re.I,
 )
 _SATISFIED = re.compile(
-    r"\b(?:thanks?|thank you|great|perfect|that helps|helpful|works now|solved|got it|wonderful|appreciate|excellent)\b",
+    r"\b(?:thanks?|thank you|great|perfect|that helps|helpful|works now|solved|got it|"
+    r"wonderful|appreciate|excellent)\b",
     re.I,
 )
 _TOLD = re.compile(r"\b(?:my|i am|i'm|i live|i work|i have|i prefer|i like|call me|our)\b", re.I)
@@ -59,11 +63,11 @@ def retention(m: Materials, _: bool) -> Finding:
     if len(asked) < 2 or not replies:
         return Finding(1.0, "there are no earlier turns to remember")
     told = [s for text in asked[:-1] for s in sentences(text) if _TOLD.search(s) and not s.endswith("?")]
-    wanted = [fact for fact in told if overlap(content_words(asked[-1]), content_words(fact)) >= 0.3]
+    wanted = [fact for fact in told if overlap(personal_words(asked[-1]), personal_words(fact)) >= 0.3]
     for fact in wanted:
         if UNKNOWN.search(replies[-1]):
             return Finding(0.0, f"the user said {shorten(fact, 60)!r}, the last reply does not know it")
-        share = overlap(content_words(fact), content_words(replies[-1]))
+        share = overlap(personal_words(fact), personal_words(replies[-1]))
         if share < 0.4 or contradicts(fact, replies[-1]):
             return Finding(
                 0.2, f"the user said {shorten(fact, 60)!r}, the last reply holds {share:.0%} of it"
@@ -78,7 +82,8 @@ def role_kept(m: Materials, _: bool) -> Finding:
             t
             for t in replies
             if re.search(
-                r"\bas an ai language model\b|\bi am not (?:really )?(?:an? )?(?:assistant|agent)\b|\bi refuse to play\b",
+                r"\bas an ai language model\b|\bi am not (?:really )?(?:an? )?(?:assistant|agent)\b|\bi "
+        r"refuse to play\b",
                 t,
                 re.I,
             )

@@ -12,15 +12,18 @@ _THANKS = re.compile(
 )
 _HOW = re.compile(r"\bhow are you\b|\bhow do you do\b", re.I)
 _WHO = re.compile(
-    r"\bwho are you\b|\bwhat are you\b|\bwhat can you do\b|\bare you (?:an? )?(?:ai|bot|human|robot|model|real)\b",
+    r"\bwho are you\b|\bwhat are you\b|\bwhat can you do\b|\bare you (?:an? )?(?:ai|bot|human|"
+    r"robot|model|real)\b",
     re.I,
 )
 _SUMMARY = re.compile(r"\b(?:summari[sz]e|summary|tl;?dr|in a nutshell|key points|main points)\b", re.I)
 _ORDER = re.compile(
-    r"^\s*(?:please )?(?:summari[sz]e|write|give|provide|create|text|document|article|conversation|summary|tl;?dr|you are)\b[^\n]*?(?::\s*|\n|(?<=[.])\s)",
+    r"^\s*(?:please )?(?:summari[sz]e|write|give|provide|create|text|document|article|"
+    r"conversation|summary|tl;?dr|you are)\b[^\n]*?(?::\s*|\n|(?<=[.])\s)",
     re.I,
 )
-ABOUT = "a small rule-based mock model: I label sentiment, answer from passages, call tools, judge answers and improve prompts"
+ABOUT = ("a small rule-based mock model: I label sentiment, answer from passages, call tools, judge "
+        "answers and improve prompts")
 
 
 def talk(text: str) -> str | None:

@@ -1,10 +1,12 @@
-"""How an answer is worded: length, sources, tone, audience, language and layout, as far as the prompt asks for them."""
+"""How an answer is worded: length, sources, tone, audience, language and layout, as far as the prompt asks
+for them."""
 
 import re
 from dataclasses import dataclass
 
 _SHORT = re.compile(
-    r"\b(?:one|a single|1) (?:short |plain |clear )?sentence\b|\bbrief(?:ly)?\b|\bconcise(?:ly)?\b|\bshort(?:ly)?\b|\bterse(?:ly)?\b|\bin a few words\b|\bone line\b",
+    r"\b(?:one|a single|1) (?:short |plain |clear )?sentence\b|\bbrief(?:ly)?\b|"
+    r"\bconcise(?:ly)?\b|\bshort(?:ly)?\b|\bterse(?:ly)?\b|\bin a few words\b|\bone line\b",
     re.I,
 )
 _LONG = re.compile(
@@ -12,11 +14,14 @@ _LONG = re.compile(
     re.I,
 )
 _WORD_LIMIT = re.compile(
-    r"\b(?:at most|up to|maximum(?: of)?|no more than|under|within|fewer than|less than|in)\s+(\d+)\s+words?\b",
+    r"\b(?:at most|up to|maximum(?: of)?|no more than|under|within|fewer than|less than|"
+    r"in)\s+(\d+)\s+words?\b",
     re.I,
 )
 _CITE = re.compile(
-    r"\bcit(?:e|es|ing|ations?)\b|\b(?:name|list|mention|give|state|include|add|quote|with) (?:the |its |your |their |a )?(?:\w+ )?(?:sources?|source ids?|references?|file names?)\b|"
+    r"\bcit(?:e|es|ing|ations?)\b|\b(?:name|list|mention|give|state|include|add|quote|with) "
+    r"(?:the |its |your |their |a )?(?:\w+ )?(?:sources?|source ids?|references?|file "
+    r"names?)\b|"
     r"\[(?:source|id|n|1|number)\]",
     re.I,
 )
@@ -28,11 +33,13 @@ _TONES = {
     r"empathetic|apologetic|caring": "I understand why you ask. ",
 }
 _AUDIENCES = {
-    r"child(?:ren)?|kids?|beginners?|novices?|laymen|non-experts?|five[- ]year|newcomers?|non-technical": "Put simply: ",
+    r"child(?:ren)?|kids?|beginners?|novices?|laymen|non-experts?|five[- ]year|newcomers?|"
+    r"non-technical": "Put simply: ",
     r"experts?|engineers?|developers?|specialists?|technical|professionals": "In technical terms: ",
     r"executives?|managers?": "In short: ",
 }
-_LANGUAGES = "German|French|Spanish|Italian|Dutch|Portuguese|Japanese|Chinese|Polish|Russian|Korean|Turkish|Arabic|Hindi"
+_LANGUAGES = ("German|French|Spanish|Italian|Dutch|Portuguese|Japanese|Chinese|Polish|Russian|Korean|"
+        "Turkish|Arabic|Hindi")
 
 
 @dataclass(frozen=True)

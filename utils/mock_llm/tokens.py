@@ -1,8 +1,9 @@
 """How the mock counts tokens: a rule that anyone can repeat by hand.
 
 A word costs one token per six letters begun, a number one token per three digits begun, every other visible
-character one token. A message costs four tokens beside its text, and the answer's opening costs three. Tools and
-JSON schemas are counted as the JSON that they are sent as. Prompt and completion are counted by the same rule.
+character one token. A message costs four tokens beside its text, and the answer's opening costs three. Tools
+and JSON schemas are counted as the JSON that they are sent as. Prompt and completion are counted by the same
+rule.
 """
 
 import json

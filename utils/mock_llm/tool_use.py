@@ -1,7 +1,7 @@
 """Choosing tools, filling their arguments, chaining calls, and answering from their results.
 
-A plan is a generator: it yields the next call and is sent that call's result. Each request replays the plan over the
-results in the conversation, so the model needs no memory of its own.
+A plan is a generator: it yields the next call and is sent that call's result. Each request replays the plan
+over the results in the conversation, so the model needs no memory of its own.
 """
 
 import re
@@ -22,8 +22,11 @@ from .text import content_words, shorten
 MAX_CALLS = 8
 _ENOUGH = 1.5  # the score from which a tool fits
 _SPLIT = re.compile(
-    r"(?<=[.?!])\s+|\s*;\s*|,?\s+(?:and\s+)?(?:then|afterwards|after that)\s+|,?\s+and\s+(?:also\s+)?(?=(?:what|who|how|when|where|which|why|multiply|divide|add|subtract|convert|"
-    r"calculate|compute|tell|find|search|look|send|create|double|halve|say|give|show|list|check)\b)|,\s+(?=(?:multiply|divide|convert|calculate|compute)\b)",
+    r"(?<=[.?!])\s+|\s*;\s*|,?\s+(?:and\s+)?(?:then|afterwards|after that)\s+|"
+    r",?\s+and\s+(?:also\s+)?(?=(?:what|who|how|when|where|which|why|multiply|divide|add|"
+    r"subtract|convert|"
+    r"calculate|compute|tell|find|search|look|send|create|double|halve|say|give|show|list|"
+    r"check)\b)|,\s+(?=(?:multiply|divide|convert|calculate|compute)\b)",
     re.I,
 )
 _PRONOUN = re.compile(
@@ -31,14 +34,16 @@ _PRONOUN = re.compile(
 )
 # Words of the request about the search itself, which no passage can answer.
 _ABOUT_SEARCH = re.compile(
-    r"\b(?:in|from|across|according to) (?:the|our|my|these) (?:documents?|docs|manual|files|knowledge base|handbook)\b|\b(?:number|amount) of\b",
+    r"\b(?:in|from|across|according to) (?:the|our|my|these) (?:documents?|docs|manual|files|"
+    r"knowledge base|handbook)\b|\b(?:number|amount) of\b",
     re.I,
 )
 Plan = Generator[Call, str, str | None]
 
 
 def use_tools(prompt: Prompt) -> Reply | None:
-    """The next call, or the final answer from the results; None when no tool fits and nothing has been called."""
+    """The next call, or the final answer from the results; None when no tool fits and nothing has been
+    called."""
     functions = [tool.get("function", tool) for tool in prompt.tools]
     past = [message.text for message in prompt.after_user if message.role in ("tool", "function")]
     step = replay(make_plan(prompt, functions), past)
@@ -46,7 +51,8 @@ def use_tools(prompt: Prompt) -> Reply | None:
 
 
 def replay(plan: Plan, past: list[str]) -> Call | str | None:
-    """Run the plan over the results so far: the call it wants next, its answer, or None when it needs no tool."""
+    """Run the plan over the results so far: the call it wants next, its answer, or None when it needs no
+    tool."""
     try:
         call = next(plan)
         for number, result in enumerate(past, 1):
@@ -194,7 +200,8 @@ class _Worker:
         if re.search(rf"{NUMBER}\s*{UNIT}", part, re.I):
             return part
         phrase = re.search(
-            r"\b(?:convert|express|turn|what(?:'s| is)|how (?:much|long|tall) is)\s+(.+?)\s+(?:to|into|in)\s+(.+)",
+            r"\b(?:convert|express|turn|what(?:'s| is)|how (?:much|long|tall) is)\s+(.+?)\s+(?:to|into|"
+        r"in)\s+(.+)",
             part,
             re.I,
         )

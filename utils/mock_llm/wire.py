@@ -42,7 +42,8 @@ def chat_body(request: dict[str, Any], reply: Reply, usage: Usage) -> dict[str, 
 
 
 def chat_chunks(request: dict[str, Any], reply: Reply, usage: Usage) -> Iterator[dict[str, Any]]:
-    """The same as `chat.completion.chunk` objects: the role, one per word or tool call, the end, the usage if asked for."""
+    """The same as `chat.completion.chunk` objects: the role, one per word or tool call, the end, the usage if
+    asked for."""
     head = _head(request, "chat.completion.chunk")
     with_usage = bool((request.get("stream_options") or {}).get("include_usage"))
     extra = {"usage": None} if with_usage else {}
@@ -62,7 +63,8 @@ def chat_chunks(request: dict[str, Any], reply: Reply, usage: Usage) -> Iterator
 
 
 def split_words(text: str) -> list[str]:
-    """The text word by word; each piece keeps the white space before its word, and joined they are the text."""
+    """The text word by word; each piece keeps the white space before its word, and joined they are the
+    text."""
     found: list[str] = []
     start = place = 0
     while place < len(text):
