@@ -3,9 +3,9 @@
     uv run python benchmarks/spark_llm.py
     uv run python benchmarks/spark_llm.py --rows 6000 --repeat 3
 
-Every figure is a ratio within one run: rows per second over concurrency ÷ latency, or traced over untraced speed. The stub
-is a process of its own, since a driver that computes meanwhile would starve a server thread. Workers are started before
-the clock is.
+Every figure is a ratio within one run: rows per second over concurrency ÷ latency, or traced over untraced speed.
+The stub is a process of its own, since a driver that computes meanwhile would starve a server thread. Workers are
+started before the clock is.
 """
 
 import json
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import mlflow
@@ -84,9 +85,7 @@ class Bench:
 
     def _answers(self, frame, question: Question):  # type: ignore[no-untyped-def]
         caller = partial(open_caller, question, None, 0.0)
-        answers = map_prompts(
-            frame, caller, self.folder / str(self.round), concurrency=self.concurrency
-        ).toPandas()
+        answers: Any = map_prompts(frame, caller, self.folder / str(self.round), concurrency=self.concurrency).toPandas()
         assert answers["answer"].notna().all()
         return answers
 
@@ -149,9 +148,7 @@ def main(rows: int, concurrency: int, latency_ms: float, repeat: int, json_path:
     ):
         use_store(f"sqlite:///{folder}/mlflow.db", "benchmark")
         figures = measure(Bench(session, base_url, rows, concurrency, ideal, Path(folder)), repeat)
-    show_table(
-        figures, title=f"{rows} rows, {concurrency} in flight, {latency_ms:g} ms, {os.cpu_count()} cores"
-    )
+    show_table(figures, title=f"{rows} rows, {concurrency} in flight, {latency_ms:g} ms, {os.cpu_count()} cores")
     if json_path:
         machine = {"python": platform.python_version(), "cores": os.cpu_count(), "mlflow": mlflow.__version__}
         json_path.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1))

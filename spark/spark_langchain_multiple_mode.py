@@ -147,9 +147,7 @@ def write_spans(root: LiveSpan, question: Question, done: Classified, share: flo
                 span.add_event(SpanEvent.from_exception(RuntimeError(call["error"])))
                 span.end(status=SpanStatus(SpanStatusCode.ERROR, call["error"]), end_time_ns=call["ended_ns"])
             else:
-                span.set_attribute(
-                    SpanAttributeKey.CHAT_USAGE, usage(row.prompt_tokens, row.completion_tokens)
-                )
+                span.set_attribute(SpanAttributeKey.CHAT_USAGE, usage(row.prompt_tokens, row.completion_tokens))
                 span.end(outputs=row.answer, end_time_ns=call["ended_ns"])
             written += 1
     return written
@@ -161,9 +159,7 @@ def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
     return counts | {"total_tokens": sum(counts.values())}
 
 
-def run(
-    llm: Backend, rows: JobRows, spark: SparkOptions, client: str, span_source: str, share: float
-) -> Outcome:
+def run(llm: Backend, rows: JobRows, spark: SparkOptions, client: str, span_source: str, share: float) -> Outcome:
     steps = Steps(4)
 
     # 1. The same prompt as lesson 2.1: whatever @production points at
@@ -206,9 +202,7 @@ def count_llm_spans(trace_id: str) -> int:
     return sum(span.span_type == SpanType.CHAT_MODEL for span in mlflow.get_trace(trace_id).data.spans)
 
 
-def log_results(
-    rows: JobRows, done: Classified, metrics: dict[str, float], params: dict[str, object]
-) -> None:
+def log_results(rows: JobRows, done: Classified, metrics: dict[str, float], params: dict[str, object]) -> None:
     mlflow.log_params({"rows": rows.description, **params})
     mlflow.log_metrics(metrics)
     mlflow.log_table(done.rows.drop(columns="calls"), "answers.json")
@@ -217,9 +211,7 @@ def log_results(
 
 
 @lesson("2.2", llm="mock", spark=True, rows=True)
-@click.option(
-    "--num-samples", type=click.IntRange(min=1), default=50, show_default=True, help="Rows to classify."
-)
+@click.option("--num-samples", type=click.IntRange(min=1), default=50, show_default=True, help="Rows to classify.")
 @click.option("--seed", default=7, show_default=True, help="Which rows the sample takes.")
 @click.option("--use-openai", is_flag=True, help="The same as --llm-type openai.")
 @click.option("--client", type=click.Choice(list(CALLERS)), default="langchain", show_default=True,

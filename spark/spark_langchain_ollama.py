@@ -74,9 +74,7 @@ def open_classifier(
     mlflow.set_tracking_uri(tracing.tracking_uri)
     mlflow.set_experiment(experiment_id=tracing.experiment_id)
     mlflow.langchain.autolog(silent=True)
-    chain = ChatPromptTemplate.from_template(to_single_braces(template)) | settings.chat_model(
-        **settings.no_retries
-    )
+    chain = ChatPromptTemplate.from_template(to_single_braces(template)) | settings.chat_model(**settings.no_retries)
 
     def call(text: str) -> Reply:
         with mlflow.tracing.context(enabled=is_sampled(text, tracing.share)):
@@ -142,9 +140,7 @@ def run(llm: Backend, rows: JobRows, spark: SparkOptions, share: float, custom_s
     return Outcome(active.info.run_id, root.trace_id, metrics)
 
 
-def log_results(
-    rows: JobRows, done: Classified, metrics: dict[str, float], spark: SparkOptions, share: float
-) -> None:
+def log_results(rows: JobRows, done: Classified, metrics: dict[str, float], spark: SparkOptions, share: float) -> None:
     mlflow.log_params({"rows": rows.description, "concurrency": spark.concurrency, "trace_share": share})
     mlflow.log_metrics(metrics)
     mlflow.log_table(done.rows.drop(columns="calls"), "answers.json")
@@ -162,9 +158,7 @@ def check_workers_reach_store(master: str) -> None:
 
 
 @lesson("2.1", llm="ollama", spark=True, rows=True)
-@click.option(
-    "--num-samples", type=click.IntRange(min=1), default=50, show_default=True, help="Rows to classify."
-)
+@click.option("--num-samples", type=click.IntRange(min=1), default=50, show_default=True, help="Rows to classify.")
 @click.option("--seed", default=7, show_default=True, help="Which rows the sample takes.")
 @click.option("--spans", is_flag=True, help="Add a span of the lesson's own around each review.")
 @click.option("--trace", type=click.Choice(["all", "sample", "off"]), default="all", show_default=True,

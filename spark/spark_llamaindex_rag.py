@@ -25,14 +25,14 @@ import pandas as pd
 from mlflow.entities import SpanType
 
 from utils.cli import Steps, lesson, show, show_table, track
-from utils.document_files import DocumentFile, UnreadableDocument, list_documents, read_document
+from utils.document_files import DocumentFile, list_documents, read_partition
 from utils.embeddings import default_embed_type, open_embedding
 from utils.errors import InputError
 from utils.llm_backends import Backend, open_backend
 from utils.options import BackendOptions, EmbedOptions, SparkOptions
 from utils.prompt_utils import to_single_braces, use_alias
-from utils.questions import Question, load_questions
-from utils.rag_scores import Answer, score_answers, score_retrieval, spread
+from utils.questions import Question, choose_questions
+from utils.rag_scores import Answer, score_answers, score_retrieval
 from utils.sample_documents import DEFAULT_FOLDER, write_documents
 from utils.spark_utils import spark_session
 
@@ -78,18 +78,6 @@ class Outcome:
     metrics: dict[str, float]
 
 
-def load_partition(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Runs in a Spark worker: the text of each file, or the reason why there is none."""
-    for batch in batches:
-        rows = []
-        for name, path in zip(batch["name"], batch["path"], strict=True):
-            try:
-                rows.append({"document": name, "text": read_document(path), "error": None})
-            except UnreadableDocument as error:
-                rows.append({"document": name, "text": None, "error": str(error)})
-        yield pd.DataFrame(rows)
-
-
 def chunk_partition(chunking: Chunking, batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Runs in a Spark worker: chunks of at most `chunk_tokens`, cut between sentences where possible."""
     from llama_index.core.node_parser import SentenceSplitter
@@ -108,16 +96,10 @@ def chunk_partition(chunking: Chunking, batches: Iterator[pd.DataFrame]) -> Iter
 
 def load_and_chunk(session: "SparkSession", files: list[DocumentFile], chunking: Chunking) -> Corpus:
     listed = session.createDataFrame([(file.name, file.path) for file in files], "name string, path string")
-    loaded: DataFrame = listed.mapInPandas(
-        load_partition, "document string, text string, error string"
-    ).cache()
+    loaded: DataFrame = listed.mapInPandas(read_partition, "document string, text string, error string").cache()
     readable = loaded.where("error is null")
     schema = "document string, position int, text string"
-    chunks = (
-        readable.mapInPandas(partial(chunk_partition, chunking), schema)
-        .orderBy("document", "position")
-        .toPandas()
-    )
+    chunks = readable.mapInPandas(partial(chunk_partition, chunking), schema).orderBy("document", "position").toPandas()
     unreadable = {row["document"]: row["error"] for row in loaded.where("error is not null").collect()}
     return Corpus(chunks, len(files) - len(unreadable), unreadable)
 
@@ -146,15 +128,13 @@ def build_engine(index: "VectorStoreIndex", llm: Backend, template: str, top_k: 
 
 
 def ask(engine: "BaseQueryEngine", question: Question) -> Answer:
-    """One question, one trace: autolog hangs the retriever, the passages with their scores and the LLM below the root."""
+    """One question, one trace: autolog hangs the retriever, its passages with scores, and the LLM below the root."""
     with mlflow.start_span("rag-question", span_type=SpanType.CHAIN) as span:
         span.set_inputs({"question": question.question})
         response = engine.query(question.question)
         sources = [node.metadata["document"] for node in response.source_nodes]
         span.set_outputs({"answer": str(response), "sources": sources})
-        span.set_attributes(
-            {"question.id": question.id, "question.gold_document": question.gold_document or ""}
-        )
+        span.set_attributes({"question.id": question.id, "question.gold_document": question.gold_document or ""})
     return Answer(question, str(response).strip(), sources, span.trace_id)
 
 
@@ -194,9 +174,8 @@ def run(llm: Backend, embedding: "BaseEmbedding", job: Job, spark: SparkOptions)
         # 1. Load and chunk in Spark
         with spark_session(spark.spark_master, "rag") as session:
             corpus = load_and_chunk(session, job.files, job.chunking)
-        steps(
-            f"Chunked {corpus.documents} documents into {len(corpus.chunks)} chunks (at most {job.chunking.chunk_tokens} tokens)"
-        )
+        size = f"at most {job.chunking.chunk_tokens} tokens"
+        steps(f"Chunked {corpus.documents} documents into {len(corpus.chunks)} chunks ({size})")
         report_unreadable(corpus)
 
         # 2. Index
@@ -232,48 +211,21 @@ def log_results(job: Job, corpus: Corpus, answers: list[Answer], metrics: dict[s
         "embed_type": job.embed_type, "embed_model": job.embed_model,
     })  # fmt: skip
     mlflow.log_metrics(
-        metrics
-        | {"documents": corpus.documents, "chunks": len(corpus.chunks), "unreadable": len(corpus.unreadable)}
+        metrics | {"documents": corpus.documents, "chunks": len(corpus.chunks), "unreadable": len(corpus.unreadable)}
     )
     mlflow.log_table(pd.DataFrame([answer.row() for answer in answers]), "answers.json")
 
 
-def choose_questions(
-    files: list[DocumentFile], path: Path | None, query: str | None, number: int
-) -> tuple[list[Question], list[Question]]:
-    """Questions to score retrieval on, and questions to answer: the learner's query, or some of each kind.
-
-    Raises:
-        InputError: nothing fits these documents, and no --query says what to ask.
-    """
-    names = {file.name for file in files}
-    questions = load_questions(path)
-    known = [q for q in questions if q.gold_document in names]
-    if not known and not query:
-        raise InputError(
-            "none of the questions has its gold document in this folder", '--query "…", or --questions FILE'
-        )
-    scored = [q for q in questions if q in known or (known and q.gold_document is None)]
-    own = [Question("query", query, None, None, "", "own")] if query else spread(scored, number, seed=7)
-    return scored, own
-
-
 @lesson("5.2", llm="mock", spark=True, embed=True)
-@click.option("--docs-path", type=click.Path(path_type=Path), default=DEFAULT_FOLDER, show_default="documents in the checkout",
-              help="Folder of txt, md, rst, html and pdf files.")  # fmt: skip
-@click.option(
-    "--create-sample-docs", is_flag=True, help="Write the sample documents there first; yours are kept."
-)
-@click.option(
-    "--chunk-size", type=click.IntRange(min=16), default=512, show_default=True, help="Tokens, at most."
-)
+@click.option("--docs-path", type=click.Path(path_type=Path), default=DEFAULT_FOLDER,
+              show_default="documents in the checkout", help="Folder of txt, md, rst, html and pdf files.")  # fmt: skip
+@click.option("--create-sample-docs", is_flag=True, help="Write the sample documents there first; yours are kept.")
+@click.option("--chunk-size", type=click.IntRange(min=16), default=512, show_default=True, help="Tokens, at most.")
 @click.option("--chunk-overlap", type=click.IntRange(min=0), default=50, show_default=True, help="Tokens.")
-@click.option(
-    "--top-k", type=click.IntRange(min=1), default=3, show_default=True, help="Chunks in the prompt."
-)
+@click.option("--top-k", type=click.IntRange(min=1), default=3, show_default=True, help="Chunks in the prompt.")
 @click.option("--query", help="One question of your own.")
 @click.option("--questions", type=click.Path(path_type=Path), metavar="FILE",
-              help="CSV or JSONL with question, gold_document, expected_answer; default: the sample questions.")  # fmt: skip
+              help="CSV or JSONL: question, gold_document, expected_answer; default: the sample ones.")  # fmt: skip
 @click.option("--num-questions", type=click.IntRange(min=1), default=20, show_default=True,
               help="How many of the questions the model answers; retrieval is scored on all of them.")  # fmt: skip
 def main(
@@ -288,7 +240,7 @@ def main(
     if create_sample_docs:
         write_documents(docs_path)
     files = list_documents(docs_path)
-    scored, asked = choose_questions(files, questions, query, num_questions)
+    scored, asked = choose_questions({file.name for file in files}, questions, query, num_questions)
     embed_type = embedding.embed_type or default_embed_type(backend.llm_type)
     with open_backend(backend) as llm:
         model = open_embedding(embed_type, embedding.embed_model, base_url=llm.settings.base_url,

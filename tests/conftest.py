@@ -83,9 +83,7 @@ def refused(run_command: Run) -> Callable[..., str]:
         result = run_command(main, *args)
         lines = result.stderr.strip().splitlines()
         assert result.exit_code == 2, result.output
-        assert (
-            len(lines) == 2 and lines[0].startswith("error: ") and lines[1].startswith("try:   ")
-        ), result.stderr
+        assert len(lines) == 2 and lines[0].startswith("error: ") and lines[1].startswith("try:   "), result.stderr
         return result.stderr
 
     return run

@@ -1,4 +1,4 @@
-"""A small HTTP server that answers each path as a test tells it to, remembers what it was sent, or never answers."""
+"""A small HTTP server that answers each path as a test tells it to, or never, and remembers what it was sent."""
 
 import json
 import socket
@@ -49,7 +49,7 @@ def stub_server(answers: Mapping[str, Answer], default: Answer = NOT_FOUND) -> I
             self.end_headers()
             self.wfile.write(text.encode())
 
-        do_GET = do_POST = answer  # noqa: N815  the names that http.server looks for
+        do_GET = do_POST = answer
 
         def log_message(self, *args: object) -> None:
             """Keep the output of the tests quiet."""

@@ -5,40 +5,32 @@ Run it:   uv run mlflow-tracking-example
           uv run mlflow-tracking-example --backend sqlite --db-path my.db
           uv run mlflow-tracking-example --backend server --tracking-uri http://127.0.0.1:5000
           uv run mlflow-tracking-example --backend file      (what MLflow says to that today)
-Look at:  uv run mlflow ui  ->  1-fundamentals  ->  Runs, and Models
-Change:   give RandomForestRegressor max_depth=2 in REGRESSORS; does it still come first?
+Look at:  uv run mlflow ui  ->  1-fundamentals  ->  Training runs; Agent versions lists the models
+Change:   give RandomForestRegressor max_depth=2 in regressors(); does it still come first?
 Docs:     https://mlflow.org/docs/latest/ml/tracking/
 """
 
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import mlflow
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.entities import LoggedModel
 from mlflow.models import infer_signature
-from sklearn.base import RegressorMixin
-from sklearn.datasets import load_diabetes
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
-from sklearn.model_selection import train_test_split
 
 from utils.cli import Steps, lesson, show, show_table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from sklearn.base import RegressorMixin
+
 SEED = 42
 TARGET = "progression"  # of the disease after one year
-REGRESSORS: dict[str, RegressorMixin] = {
-    "linear": LinearRegression(),
-    "ridge": Ridge(alpha=0.1),
-    "forest": RandomForestRegressor(n_estimators=100, max_depth=5, random_state=SEED),
-}
 BACKENDS = ("sqlite", "file", "server")
 # Named here, MLflow need not load the model once more in a process of its own to find them out.
 REQUIREMENTS = [f"{package}=={version(package)}" for package in ("scikit-learn", "skops")]
@@ -66,7 +58,21 @@ class Outcome:
     prediction: float
 
 
+def regressors() -> "dict[str, RegressorMixin]":
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.linear_model import LinearRegression, Ridge
+
+    return {
+        "linear": LinearRegression(),
+        "ridge": Ridge(alpha=0.1),
+        "forest": RandomForestRegressor(n_estimators=100, max_depth=5, random_state=SEED),
+    }
+
+
 def load_data() -> Data:
+    from sklearn.datasets import load_diabetes
+    from sklearn.model_selection import train_test_split
+
     frame = load_diabetes(as_frame=True).frame.rename(columns={"target": TARGET})
     train, test = train_test_split(frame, test_size=0.25, random_state=SEED)
     return Data(
@@ -79,6 +85,8 @@ def load_data() -> Data:
 
 def train_with_autolog(data: Data) -> str:
     """One line before the fit; parameters, training metrics and the dataset are logged by it."""
+    from sklearn.linear_model import LinearRegression
+
     mlflow.sklearn.autolog(log_models=False, silent=True)
     with mlflow.start_run(run_name="autolog") as run:
         LinearRegression().fit(data.features(data.train), data.train[TARGET])
@@ -86,7 +94,7 @@ def train_with_autolog(data: Data) -> str:
     return run.info.run_id
 
 
-def train_one(name: str, regressor: RegressorMixin, data: Data) -> str:
+def train_one(name: str, regressor: "RegressorMixin", data: Data) -> str:
     """The same by hand: every call says what goes where."""
     with mlflow.start_run(run_name=name) as run:
         mlflow.log_params({"regressor": type(regressor).__name__, **regressor.get_params()})
@@ -104,14 +112,14 @@ def train_one(name: str, regressor: RegressorMixin, data: Data) -> str:
             skops_trusted_types=TRUSTED_TYPES,
         )
         # With model_id and dataset the numbers are found from the model, too: this model, on this data.
-        mlflow.log_metrics(
-            measure(data.test[TARGET], predicted), model_id=logged.model_id, dataset=data.test_set
-        )
+        mlflow.log_metrics(measure(data.test[TARGET], predicted), model_id=logged.model_id, dataset=data.test_set)
         mlflow.log_figure(residual_plot(data.test[TARGET], predicted, name), "residuals.png")
     return run.info.run_id
 
 
 def measure(truth: pd.Series, predicted: np.ndarray) -> dict[str, float]:
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
     return {
         "rmse": root_mean_squared_error(truth, predicted),
         "mae": mean_absolute_error(truth, predicted),
@@ -119,7 +127,9 @@ def measure(truth: pd.Series, predicted: np.ndarray) -> dict[str, float]:
     }
 
 
-def residual_plot(truth: pd.Series, predicted: np.ndarray, name: str) -> Figure:
+def residual_plot(truth: pd.Series, predicted: np.ndarray, name: str) -> "Figure":
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.scatter(predicted, truth - predicted, s=14, alpha=0.7)
@@ -149,8 +159,8 @@ def run() -> Outcome:
     steps(f"Autolog wrote {len(logged.params)} params and {len(logged.metrics)} metrics")
 
     # 2. By hand: choose what is logged, and on which data it was measured
-    run_ids |= {name: train_one(name, regressor, data) for name, regressor in REGRESSORS.items()}
-    steps(f"Trained {', '.join(REGRESSORS)}")
+    run_ids |= {name: train_one(name, regressor, data) for name, regressor in regressors().items()}
+    steps(f"Trained {', '.join(regressors())}")
 
     # 3. The best one, found by its metric and loaded by its id
     best = best_model()
@@ -173,19 +183,15 @@ def choose_store(params: dict[str, Any]) -> str | None:
 
 
 @lesson("1.1", choose_store=choose_store)
-@click.option(
-    "--backend", type=click.Choice(BACKENDS), default="sqlite", show_default=True, help="Kind of store."
-)
-@click.option(
-    "--db-path", type=click.Path(path_type=Path), help="SQLite file; default: mlflow.db in the checkout."
-)
+@click.option("--backend", type=click.Choice(BACKENDS), default="sqlite", show_default=True, help="Kind of store.")
+@click.option("--db-path", type=click.Path(path_type=Path), help="SQLite file; default: mlflow.db in the checkout.")
 def main() -> None:
     outcome = run()
     show_table(
         [
             {"model": name, **mlflow.get_run(run_id).data.metrics}
             for name, run_id in outcome.run_ids.items()
-            if name in REGRESSORS
+            if name != "autolog"
         ]
     )
     show("1.1", {"best model": outcome.best.name, "first held-out patient, predicted": outcome.prediction},

@@ -29,7 +29,8 @@ class TwoLineErrors:
         except UserError as error:
             sys.exit(_refuse(error.problem, error.cure))
         except click.ClickException as error:
-            sys.exit(_refuse(error.format_message(), f"uv run {self.name} --help"))
+            context = getattr(error, "ctx", None)  # of the sub-command, where one was called
+            sys.exit(_refuse(error.format_message(), f"uv run {context.command_path if context else self.name} --help"))
         except (click.Abort, KeyboardInterrupt):
             click.echo("stopped", err=True)
             sys.exit(EXIT_INTERRUPTED)
@@ -108,9 +109,7 @@ def command(name: str, documented: Callable[..., Any]) -> Callable[[Callable[...
 
 
 @contextmanager
-def lesson_session(
-    entry: "curriculum.Lesson", tracking_uri: str | None, experiment_name: str | None
-) -> Iterator[None]:
+def lesson_session(entry: "curriculum.Lesson", tracking_uri: str | None, experiment_name: str | None) -> Iterator[None]:
     """The store is open, runs and traces carry `lesson`, and at the end every trace is in the store."""
     from utils import genai_setup, lesson_context, mlflow_setup
 
@@ -221,5 +220,6 @@ def format_value(value: Any) -> str:
 
 
 def _refuse(problem: str, cure: str) -> int:
-    click.echo(f"error: {problem.strip()}\ntry:   {cure.strip()}", err=True)
+    # A library's message inside the problem may have several lines.
+    click.echo(f"error: {' '.join(problem.split())}\ntry:   {cure.strip()}", err=True)
     return EXIT_USER_ERROR

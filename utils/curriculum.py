@@ -38,7 +38,7 @@ class Lesson:
     """One command.
 
     shows: MLflow calls that must stand in the lesson's own source. page: where the experiment shows its results in
-    mlflow ui, and look: what to look for there. tour_args: flags for the tour, besides those of the store and the model.
+    mlflow ui, and look: what to look for there. tour_args: flags for the tour, besides store and model.
     """
 
     number: str
@@ -103,7 +103,7 @@ LESSONS: tuple[Lesson, ...] = (
             Evidence("dataset", "the training data, with its digest"),
         ),
         hints=(
-            "A run holds what happened; a logged model holds what came out of it. Which of the two has the metric you compare?",
+            "A run holds what happened, a logged model what came out of it. Which has the metric you compare?",
             "What would `search_logged_models` have to order by to put the best model first?",
             "Where does MLflow say which data a model was trained on?",
             "Look at tracking/simple_tracking_basic.py::train_one and ::best_model.",
@@ -154,9 +154,7 @@ LESSONS: tuple[Lesson, ...] = (
         ),
         evidence=(
             Evidence("run", "a job with accuracy and macro-F1", filter="metrics.accuracy >= 0"),
-            Evidence(
-                "trace", "one trace that holds the whole job", filter="trace.name = 'spark-sentiment-any'"
-            ),
+            Evidence("trace", "one trace that holds the whole job", filter="trace.name = 'spark-sentiment-any'"),
         ),
         hints=(
             "The worker returns when each call began and ended. Who can write the spans then?",
@@ -202,8 +200,11 @@ LESSONS: tuple[Lesson, ...] = (
         ),
         evidence=(
             Evidence("run", "retrieval scores against gold documents", filter="metrics.hit_at_k >= 0"),
-            Evidence("trace", "a trace for every question, with a retriever span", minimum=3,
-                     filter="trace.name = 'rag-question' AND span.type = 'RETRIEVER'"),  # fmt: skip
+            Evidence(
+                kind="trace",
+                what="a trace for every question, with a retriever span",
+                filter="trace.name = 'rag-question' AND span.type = 'RETRIEVER'",
+            ),
         ),
         hints=(
             "An answer can be wrong although the right passage was found. Which span tells you?",

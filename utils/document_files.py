@@ -4,8 +4,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from utils.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class UnreadableDocument(Exception):
@@ -28,9 +32,7 @@ def list_documents(folder: Path) -> list[DocumentFile]:
     """
     if not folder.is_dir():
         problem = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
-        raise InputError(
-            problem, "--docs-path FOLDER, or --create-sample-docs to begin with the sample documents"
-        )
+        raise InputError(problem, "--docs-path FOLDER, or --create-sample-docs to begin with the sample documents")
     found = sorted(_walk(folder.resolve()), key=lambda file: file.name)
     if not found:
         kinds = ", ".join(sorted(READERS))
@@ -55,6 +57,20 @@ def read_document(path: str) -> str:
     if not text.strip():
         raise UnreadableDocument("no text in it")
     return text
+
+
+def read_partition(batches: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
+    """For Spark's mapInPandas: DataFrame[name, path] to DataFrame[document, text, error], one row per file."""
+    import pandas as pd
+
+    for batch in batches:
+        rows = []
+        for name, path in zip(batch["name"], batch["path"], strict=True):
+            try:
+                rows.append({"document": name, "text": read_document(path), "error": None})
+            except UnreadableDocument as error:
+                rows.append({"document": name, "text": None, "error": str(error)})
+        yield pd.DataFrame(rows, columns=["document", "text", "error"])
 
 
 def _walk(root: Path) -> Iterator[DocumentFile]:

@@ -73,14 +73,10 @@ def open_embedding(
     if embed_type == "openai":
         return _open_endpoint(embed_model, base_url, api_key, request_timeout_s)
     if embed_type == "ollama":
-        return _open_ollama(
-            embed_model or DEFAULT_MODELS["ollama"], ollama_url or OLLAMA_URL, request_timeout_s
-        )
+        return _open_ollama(embed_model or DEFAULT_MODELS["ollama"], ollama_url or OLLAMA_URL, request_timeout_s)
     openers = {"fastembed": _open_fastembed, "huggingface": _open_huggingface}
     if embed_type not in openers:
-        raise EmbeddingUnavailable(
-            f"there is no embedding type {embed_type}", f"--embed-type {EMBED_TYPES[0]}"
-        )
+        raise EmbeddingUnavailable(f"there is no embedding type {embed_type}", f"--embed-type {EMBED_TYPES[0]}")
     model = embed_model or DEFAULT_MODELS[embed_type]
     return openers[embed_type](model, _model_folder(model))
 
@@ -102,9 +98,7 @@ def _fetch(model: str) -> str:
 
     known = {entry["model"].lower(): entry["sources"] for entry in TextEmbedding.list_supported_models()}
     if model.lower() not in known:
-        raise EmbeddingUnavailable(
-            f"fastembed has no model {model}", f"--embed-model {DEFAULT_MODELS['fastembed']}"
-        )
+        raise EmbeddingUnavailable(f"fastembed has no model {model}", f"--embed-model {DEFAULT_MODELS['fastembed']}")
     cache = _model_cache()
     try:
         TextEmbedding(model, cache_dir=cache, local_files_only=True, lazy_load=True)
@@ -141,9 +135,7 @@ def _open_ollama(model: str, ollama_url: str, request_timeout_s: float) -> "Base
     )
     names = [entry.get("name", "") for entry in _items(answer, "models")]
     if model not in names and f"{model}:latest" not in names:
-        raise EmbeddingUnavailable(
-            f"Ollama has no model {model} (it has: {_few(names)})", f"ollama pull {model}"
-        )
+        raise EmbeddingUnavailable(f"Ollama has no model {model} (it has: {_few(names)})", f"ollama pull {model}")
 
     from llama_index.embeddings.ollama import OllamaEmbedding  # slow to import: after the checks
 
@@ -187,9 +179,7 @@ def _check_endpoint(url: str, key: str, model: str | None, request_timeout_s: fl
         deadline_s=request_timeout_s,
     ).status_code
     if status in (401, 403):
-        raise EmbeddingUnavailable(
-            f"{url} refuses the key in OPENAI_API_KEY ({status})", "set a valid OPENAI_API_KEY"
-        )
+        raise EmbeddingUnavailable(f"{url} refuses the key in OPENAI_API_KEY ({status})", "set a valid OPENAI_API_KEY")
     if status != 200 and status != 429 and status < 500:  # 429 and 5xx pass: the client tries those again
         have = f" (it has: {_few(names)})" if names else ""
         raise EmbeddingUnavailable(

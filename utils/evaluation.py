@@ -47,9 +47,7 @@ def macro_f1(truth: Sequence[str], predicted: Predictions, labels: Sequence[str]
     return float(f1_score(truth, parsed, labels=list(labels), average="macro", zero_division=math.nan))
 
 
-def confusion_matrix(
-    truth: Sequence[str], predicted: Predictions, labels: Sequence[str] | None = None
-) -> "np.ndarray":
+def confusion_matrix(truth: Sequence[str], predicted: Predictions, labels: Sequence[str] | None = None) -> "np.ndarray":
     """Counts as an int array [right label, predicted label] of shape (labels, labels + 1).
 
     Rows and columns are in the order given; the last column is what is unparsed: None, or outside the labels.
@@ -107,14 +105,10 @@ def ndcg_at_k(retrieved: Sequence[str], gold: str | Collection[str], k: int) -> 
 def source_retrieval_rate(retrieved: Sequence[Sequence[str]], gold: Sequence[str | Collection[str]]) -> float:
     """Share of questions with a gold source among the retrieved ones."""
     _require_pairs(retrieved, gold, "retrieved lists", "gold documents")
-    return sum(not _gold(wanted).isdisjoint(ids) for ids, wanted in zip(retrieved, gold, strict=True)) / len(
-        gold
-    )
+    return sum(not _gold(wanted).isdisjoint(ids) for ids, wanted in zip(retrieved, gold, strict=True)) / len(gold)
 
 
-def bootstrap_interval(
-    values: Sequence[float], level: float = 0.95, resamples: int = 5_000, seed: int = 0
-) -> Interval:
+def bootstrap_interval(values: Sequence[float], level: float = 0.95, resamples: int = 5_000, seed: int = 0) -> Interval:
     """Percentile bootstrap interval (low, high) of the mean of per-item values.
 
     Raises ValueError for fewer than two values: one value says nothing about how far its mean may be off.
@@ -200,9 +194,7 @@ _BETWEEN_NUMBERS = re.compile(r"(?<=\d)[-–/:](?=\d)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _NOT = r"(?:(?:do |can |could |am |are |was |were )?not|don't|can't|cannot|couldn't)"
 _KNOW = r"(?:know|answer|find|tell|say|determine|sure|certain|aware|able to|have (?:\w+ )?information)"
-_TEXTS = (
-    r"(?:context|documents?|passages?|sources?|texts?|excerpts?|(?:provided|given|available) information)"
-)
+_TEXTS = r"(?:context|documents?|passages?|sources?|texts?|excerpts?|(?:provided|given|available) information)"
 _SAY = r"(?:say|contain|mention|include|provide|answer|state|specify|give|cover|tell|describe|address)"
 _SAID = r"(?:mentioned|stated|specified|given|provided|covered|found|described|contained)"
 _DECLINES = re.compile(

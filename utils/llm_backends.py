@@ -173,15 +173,11 @@ def _open_mock(given: BackendOptions) -> Iterator[Backend]:
     chat_models = [name for name in MODELS if not name.endswith("embedding")]
     model = given.model or chat_models[0]
     if model not in chat_models:
-        raise BackendUnavailable(
-            f"the mock has no model {model}", f"--model {' or --model '.join(chat_models)}"
-        )
+        raise BackendUnavailable(f"the mock has no model {model}", f"--model {' or --model '.join(chat_models)}")
     try:
         settings = MockSettings(latency_ms=given.mock_latency_ms, faults=given.mock_faults)
     except ValueError as error:
-        raise BackendUnavailable(
-            str(error), '--mock-faults "429:0.2,timeout:0.05,500:0.05,garbage:0.1"'
-        ) from error
+        raise BackendUnavailable(str(error), '--mock-faults "429:0.2,timeout:0.05,500:0.05,garbage:0.1"') from error
     with MockServer(settings) as server:
         yield Backend(_settings(given, model, server.base_url), server)
 
@@ -192,11 +188,9 @@ def _open_ollama(given: BackendOptions) -> Iterator[Backend]:
     model = given.model or given.ollama_model
     cure = f"ollama serve, then ollama pull {model}   (or: --llm-type mock)"
     status, body = _get(f"{url}/api/tags", f"Ollama does not answer at {url}", cure)
-    if status != 200 or not isinstance(body, dict) or "models" not in body:
-        raise BackendUnavailable(
-            f"{url} is not an Ollama server (/api/tags answers {status})", "check --ollama-url"
-        )
-    names = [entry.get("name", "") for entry in body["models"]]
+    names = _names(body, "models", "name") if status == 200 else None
+    if names is None:
+        raise BackendUnavailable(f"{url} is not an Ollama server (/api/tags answers {status})", "check --ollama-url")
     if model not in names and f"{model}:latest" not in names:
         have = ", ".join(names[:5]) or "none"
         raise BackendUnavailable(f"Ollama has no model {model} (it has: {have})", f"ollama pull {model}")
@@ -206,7 +200,11 @@ def _open_ollama(given: BackendOptions) -> Iterator[Backend]:
 @contextmanager
 def _open_openai(given: BackendOptions) -> Iterator[Backend]:
     url = (given.openai_base_url or OPENAI_URL).rstrip("/")
-    key = os.environ.get("OPENAI_API_KEY", "")
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise BackendUnavailable(
+            "OPENAI_API_KEY holds characters that no key has", "copy the key again: export OPENAI_API_KEY=…"
+        )
     if not key and url == OPENAI_URL:
         raise BackendUnavailable(
             "OPENAI_API_KEY is not set",
@@ -234,17 +232,23 @@ def _probe_openai(settings: BackendSettings) -> None:
     cure = "check --openai-base-url: it ends in /v1 and the server runs   (or: --llm-type mock)"
     status, body = _get(f"{url}/models", f"no server answers at {url}", cure, settings.api_key)
     if status in (401, 403):
-        raise BackendUnavailable(
-            f"{url} refuses the key in OPENAI_API_KEY ({status})", "set a valid OPENAI_API_KEY"
-        )
-    if status != 200 or not isinstance(body, dict) or "data" not in body:
+        raise BackendUnavailable(f"{url} refuses the key in OPENAI_API_KEY ({status})", "set a valid OPENAI_API_KEY")
+    names = _names(body, "data", "id") if status == 200 else None
+    if names is None:
         raise BackendUnavailable(f"{url} does not speak OpenAI's API (/models answers {status})", cure)
-    names = [entry.get("id", "") for entry in body["data"]]
     if names and settings.model not in names:
         have = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        raise BackendUnavailable(
-            f"{url} has no model {settings.model} (it has: {have})", f"--model {names[0]}"
-        )
+        raise BackendUnavailable(f"{url} has no model {settings.model} (it has: {have})", f"--model {names[0]}")
+
+
+def _names(body: Any, listed_as: str, named_as: str) -> list[str] | None:
+    """The models in a server's list; None where the body is no such list. Ollama lists none as null."""
+    if not isinstance(body, dict) or listed_as not in body:
+        return None
+    entries = body[listed_as] or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return None
+    return [str(entry.get(named_as, "")) for entry in entries]
 
 
 def _get(url: str, problem: str, cure: str, api_key: str | None = None) -> tuple[int, Any]:

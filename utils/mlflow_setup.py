@@ -103,7 +103,7 @@ def _check_sqlite(uri: str) -> None:
     if not path.exists() and (path.parent / "mlruns" / "0" / "meta.yaml").exists():
         raise StoreError(
             f"{path.parent / 'mlruns'} holds runs of an old file store, and {path.name} does not exist yet",
-            f"uv run mlflow migrate-filestore --source {path.parent / 'mlruns'} --target {uri}   (or move that folder away)",
+            f"uv run mlflow migrate-filestore --source {path.parent / 'mlruns'} --target {uri}   (or move it away)",
         )
     existed = path.exists()
     try:

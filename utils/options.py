@@ -131,8 +131,6 @@ def take(record: type[R], params: dict[str, Any]) -> R:
 
 
 def _add(command: F, *options: Callable[[F], F]) -> F:
-    for option in reversed(
-        options
-    ):  # click lists options in the order in which they were applied, last first
+    for option in reversed(options):  # click lists options in the order in which they were applied, last first
         command = option(command)
     return command

@@ -1,12 +1,8 @@
 """Progress is not remembered, it is proved: each lesson's evidence is a query on the tracking store."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from utils.curriculum import Evidence, Lesson
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -27,14 +23,12 @@ class Store:
     def __init__(self) -> None:
         from mlflow import MlflowClient
 
-        self.client: MlflowClient = MlflowClient()
+        self.client = MlflowClient()
         self.experiment_ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
 
     def findings(self, entry: Lesson) -> list[Finding]:
         """One finding for each piece of evidence that the lesson leaves."""
-        return [
-            Finding(evidence, COUNTERS[evidence.kind](self, entry, evidence)) for evidence in entry.evidence
-        ]
+        return [Finding(evidence, COUNTERS[evidence.kind](self, entry, evidence)) for evidence in entry.evidence]
 
     def is_done(self, entry: Lesson) -> bool:
         return all(finding.proved for finding in self.findings(entry))
@@ -64,16 +58,14 @@ class Store:
         )
         return len(found)
 
-    def count_prompts(self, entry: Lesson, evidence: Evidence) -> int:
+    def count_prompts(self, _entry: Lesson, evidence: Evidence) -> int:
         return int(self.client.get_prompt(evidence.name) is not None)
 
-    def count_datasets(self, entry: Lesson, evidence: Evidence) -> int:
+    def count_datasets(self, entry: Lesson, _evidence: Evidence) -> int:
         """Different datasets (by digest) that are inputs of the lesson's runs."""
         wanted = f"tags.lesson = '{entry.number}' AND attributes.status = 'FINISHED'"
         runs = self.client.search_runs(self.experiment_ids, wanted, max_results=100)
-        return len(
-            {(item.dataset.name, item.dataset.digest) for run in runs for item in run.inputs.dataset_inputs}
-        )
+        return len({(item.dataset.name, item.dataset.digest) for run in runs for item in run.inputs.dataset_inputs})
 
 
 COUNTERS = {

@@ -33,9 +33,7 @@ def get_or_register(
     for version in _versions(name):
         if version.template == template:
             return version
-    return mlflow.genai.register_prompt(
-        name=name, template=template, commit_message=commit_message, tags=tags
-    )
+    return mlflow.genai.register_prompt(name=name, template=template, commit_message=commit_message, tags=tags)
 
 
 def use_alias(
@@ -82,8 +80,7 @@ def to_single_braces(template: str) -> str:
         )
     parts = VARIABLE.split(template)  # text, name, text, name, …, text
     escaped = [
-        part.replace("{", "{{").replace("}", "}}") if i % 2 == 0 else f"{{{part}}}"
-        for i, part in enumerate(parts)
+        part.replace("{", "{{").replace("}", "}}") if i % 2 == 0 else f"{{{part}}}" for i, part in enumerate(parts)
     ]
     return "".join(escaped)
 

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,42 @@ def load_questions(path: Path | None = None) -> list[Question]:
     return questions
 
 
+def choose_questions(
+    documents: Collection[str], path: Path | None, query: str | None, number: int
+) -> tuple[list[Question], list[Question]]:
+    """Questions to score retrieval on, and questions to answer: the learner's query, or some of each kind.
+
+    Args:
+        documents: names of the documents that there are; a question about another one is left out.
+        path: the learner's questions; None takes the sample ones.
+        number: how many are answered when there is no query.
+
+    Raises:
+        InputError: no question fits these documents, and no query says what to ask.
+    """
+    questions = load_questions(path)
+    known = any(question.gold_document in documents for question in questions)
+    if not known and not query:
+        problem = "none of the questions has its gold document in this folder"
+        raise InputError(problem, '--query "…", or --questions FILE')
+    scored = [q for q in questions if known and (q.gold_document is None or q.gold_document in documents)]
+    own = Question("query", query or "", None, None, "", OWN)
+    return scored, [own] if query else spread(scored, number, seed=7)
+
+
+def spread(questions: Sequence[Question], number: int, seed: int) -> list[Question]:
+    """`number` questions with every kind in turn, each kind in a seeded order; all of them when there are no more."""
+    by_kind: dict[str, list[Question]] = {}
+    for question in questions:
+        by_kind.setdefault(question.kind, []).append(question)
+    for group in by_kind.values():
+        random.Random(seed).shuffle(group)
+    chosen: list[Question] = []
+    while len(chosen) < min(number, len(questions)):
+        chosen += [group.pop() for group in by_kind.values() if group]
+    return chosen[:number]
+
+
 def _read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     """Yield the line number and the columns of each row."""
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl}
@@ -83,9 +120,7 @@ def _read_csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, object]
                 raise InputError(problem, 'put texts that contain a comma between double quotes (")')
             yield reader.line_num, row
     except csv.Error as error:
-        raise InputError(
-            f"{path}, after line {reader.line_num}: {error}", "check its quotes and commas"
-        ) from error
+        raise InputError(f"{path}, after line {reader.line_num}: {error}", "check its quotes and commas") from error
 
 
 def _read_jsonl(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, object]]]:

@@ -1,6 +1,5 @@
 """Scores of a RAG: retrieval against gold documents, answers against expected ones, each by kind of question."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import shorten
@@ -54,9 +53,7 @@ class Answer:
         }  # fmt: skip
 
 
-def score_retrieval(
-    questions: Sequence[Question], retrieved: Sequence[Sequence[str]], k: int
-) -> dict[str, float]:
+def score_retrieval(questions: Sequence[Question], retrieved: Sequence[Sequence[str]], k: int) -> dict[str, float]:
     """hit@k, MRR, nDCG@k and source_retrieval_rate over questions with a gold document, and hit@k and MRR by kind.
 
     Args:
@@ -85,32 +82,15 @@ def score_retrieval(
 def score_answers(answers: Sequence[Answer]) -> dict[str, float]:
     """Shares of right answers and token F1 on answerable questions, and of declined ones among the unanswerable."""
     scores: dict[str, float] = {"questions_asked": len(answers)}
-    answerable = [
-        answer for answer in answers if answer.question.gold_document and answer.question.expected_answer
-    ]
+    answerable = [answer for answer in answers if answer.question.gold_document and answer.question.expected_answer]
     if answerable:
         scores["answer_right"] = _mean([answer.right for answer in answerable])
-        scores["answer_f1"] = _mean(
-            [token_f1(answer.text, answer.question.expected_answer) for answer in answerable]
-        )
+        scores["answer_f1"] = _mean([token_f1(answer.text, answer.question.expected_answer) for answer in answerable])
         scores["answer_declined"] = _mean([is_declined(answer.text) for answer in answerable])
     unanswerable = [answer for answer in answers if answer.question.kind == UNANSWERABLE]
     if unanswerable:
         scores["unanswerable_declined"] = _mean([answer.right for answer in unanswerable])
     return scores
-
-
-def spread(questions: Sequence[Question], number: int, seed: int) -> list[Question]:
-    """`number` questions with every kind in turn, each kind in a seeded order; all of them when there are no more."""
-    by_kind: dict[str, list[Question]] = {}
-    for question in questions:
-        by_kind.setdefault(question.kind, []).append(question)
-    for group in by_kind.values():
-        random.Random(seed).shuffle(group)
-    chosen: list[Question] = []
-    while len(chosen) < min(number, len(questions)):
-        chosen += [group.pop() for group in by_kind.values() if group]
-    return chosen[:number]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -27,9 +27,9 @@ def sample_reviews(
     """`num_samples` rows in a seeded random order, and whether some were drawn with replacement.
 
     With `balanced`, labels take turns where there is a column `label`, so that a sample is as balanced as the rows
-    allow, even where the rows are not; without it a sample has the distribution of the rows. The same seed gives the same rows, and a smaller sample begins a larger one. Where
-    more rows are asked for than there are, each comes once and the others are drawn with replacement, so that
-    ids repeat.
+    allow, even where the rows are not; without it a sample has the distribution of the rows. The same seed gives the
+    same rows, and a smaller sample begins a larger one. Where more rows are asked for than there are, each comes once
+    and the others are drawn with replacement, so that ids repeat.
 
     Raises:
         InputError: fewer than one row is asked for, the seed is negative, or there are no rows to draw from.

@@ -102,9 +102,7 @@ def run(folder: Path, force: bool) -> Outcome:
     # 2. The questions: in the words of their gold sentence, in other words, or without an answer
     questions = load_questions()
     kinds = Counter(question.kind for question in questions)
-    steps(
-        f"Questions in {QUESTIONS.relative_to(ROOT)}: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}"
-    )
+    steps(f"Questions in {QUESTIONS.relative_to(ROOT)}: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}")
 
     # 3. As a dataset with a digest, so that later scores say which questions they were measured on
     run_id, metrics = log_corpus(folder, questions, kinds)

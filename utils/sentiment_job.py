@@ -166,9 +166,7 @@ def call_figures(answers: "pd.DataFrame", seconds: float, rows: int) -> dict[str
         "rows_per_second": rows / seconds,
     }
     answered = answers.loc[answers["answer"].notna(), "latency_ms"]
-    return figures | {
-        f"latency_{name}_ms": value for name, value in latency_percentiles(answered.tolist()).items()
-    }
+    return figures | {f"latency_{name}_ms": value for name, value in latency_percentiles(answered.tolist()).items()}
 
 
 def confusion_figure(answered: "pd.DataFrame", labels: tuple[str, ...]) -> "Figure":
@@ -188,9 +186,7 @@ def confusion_figure(answered: "pd.DataFrame", labels: tuple[str, ...]) -> "Figu
     middle = max(max(row) for row in counts) / 2
     for i, row in enumerate(counts):
         for j, count in enumerate(row):
-            axes.text(
-                j, i, str(count), ha="center", va="center", color="white" if count > middle else "black"
-            )
+            axes.text(j, i, str(count), ha="center", va="center", color="white" if count > middle else "black")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""LLM calls from Spark: every distinct prompt asked once, a bounded number in flight, a failed row instead of a failed job.
+"""LLM calls from Spark: every distinct text asked once, a bounded number in flight, a failed row, not a failed job.
 
 The lesson brings the call itself as a context manager that a worker opens once per partition:
 
@@ -93,12 +93,8 @@ def map_prompts(
     # No more tasks than run at the same time: then the sum of their pools is what is in flight.
     tasks = max(1, min(session.sparkContext.defaultParallelism, concurrency))
     pools = [concurrency // tasks + (1 if i < concurrency % tasks else 0) for i in range(tasks)]
-    prompts = (
-        frame.select("text").where("text is not null and trim(text) <> ''").distinct().repartition(tasks)
-    )
-    mapped = prompts.mapInPandas(
-        _partition_mapper(open_caller, pools, max_attempts), f"text string, {ANSWER_COLUMNS}"
-    )
+    prompts = frame.select("text").where("text is not null and trim(text) <> ''").distinct().repartition(tasks)
+    mapped = prompts.mapInPandas(_partition_mapper(open_caller, pools, max_attempts), f"text string, {ANSWER_COLUMNS}")
     mapped.write.mode("overwrite").parquet(str(output))
     return session.read.parquet(str(output))
 
@@ -108,9 +104,7 @@ def join_answers(frame: "DataFrame", answers: "DataFrame") -> "DataFrame":
     from pyspark.sql import functions as F
 
     joined = frame.join(answers, on="text", how="left")
-    return joined.withColumn(
-        "error", F.when(F.col("attempts").isNull(), "empty prompt").otherwise(F.col("error"))
-    )
+    return joined.withColumn("error", F.when(F.col("attempts").isNull(), "empty prompt").otherwise(F.col("error")))
 
 
 def is_sampled(text: str, share: float) -> bool:
@@ -130,9 +124,7 @@ def _partition_mapper(
             waiting: deque[tuple[pd.DataFrame, list[Future[Outcome]]]] = deque()
             for batch in batches:
                 # copy_context: spans that the call makes find the parent that open_caller set in this thread.
-                futures = [
-                    executor.submit(copy_context().run, ask, call, p, max_attempts) for p in batch["text"]
-                ]
+                futures = [executor.submit(copy_context().run, ask, call, p, max_attempts) for p in batch["text"]]
                 waiting.append((batch, futures))
                 # The next batch is submitted before the last one is waited for, so the pool never runs dry.
                 while len(waiting) > 2:
@@ -182,9 +174,7 @@ def worth_another_try(error: BaseException) -> bool:
 
 def status_of(error: BaseException | None) -> int | None:
     """The HTTP status that an exception of the OpenAI SDK, of Ollama's client or of httpx carries, if any."""
-    status = getattr(error, "status_code", None) or getattr(
-        getattr(error, "response", None), "status_code", None
-    )
+    status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) and status >= 100 else None
 
 

@@ -47,9 +47,7 @@ class SparkUnavailable(UserError):
 
 
 @contextmanager
-def spark_session(
-    master: str = "local[*]", app_name: str = "mlflow-genai", **conf: str
-) -> Iterator["SparkSession"]:
+def spark_session(master: str = "local[*]", app_name: str = "mlflow-genai", **conf: str) -> Iterator["SparkSession"]:
     """A session that prints no warnings, listens on 127.0.0.1 only, and uses this interpreter for its workers.
 
     Args:
@@ -87,9 +85,7 @@ def check_master(master: str) -> None:
         return
     hosts = re.fullmatch(r"spark://(.+)", master)
     if not hosts:
-        raise SparkUnavailable(
-            f"{master} is no Spark master", "--spark-master local[*]   (or spark://HOST:7077)"
-        )
+        raise SparkUnavailable(f"{master} is no Spark master", "--spark-master local[*]   (or spark://HOST:7077)")
     for address in hosts[1].split(","):
         host, _, port = address.partition(":")
         try:
@@ -162,9 +158,7 @@ def _without_vector_flag(home: Path) -> Path:
     )
     if not java.exists() or java.read_text() != script:
         java.parent.mkdir(parents=True, exist_ok=True)
-        part = java.with_suffix(
-            f".{os.getpid()}"
-        )  # several processes may write it at once: write apart, then rename
+        part = java.with_suffix(f".{os.getpid()}")  # several processes may write it at once: write apart, then rename
         part.write_text(script)
         part.chmod(0o700)
         part.replace(java)

@@ -64,9 +64,7 @@ def test_lexical_vectors_do_not_depend_on_the_slice():
 def test_lexical_vectors_are_the_same_in_another_process():
     code = "from utils.lexical import embed_lexically as f; print(f(['the same text'])[0].tobytes().hex())"
     environment = {**os.environ, "PYTHONHASHSEED": "4711"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == embed_lexically(["the same text"])[0].tobytes().hex()
 
 
@@ -145,9 +143,7 @@ def test_lexical_warns_of_nothing():
 @needs_minilm
 def test_a_model_folder_is_loaded_offline():
     model: Any = open_embedding("fastembed", str(MINILM))
-    vectors = model.embed_array(
-        ["Refunds take 30 days.", "How long until I get my money back?", "Cats purr."]
-    )
+    vectors = model.embed_array(["Refunds take 30 days.", "How long until I get my money back?", "Cats purr."])
     assert vectors.shape == (3, 384)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-4)
     assert similarity(vectors[0], vectors[1]) > similarity(vectors[0], vectors[2]) + 0.1
@@ -176,9 +172,7 @@ def test_a_folder_embedding_survives_pickling_and_opens_twice():
 def test_a_folder_without_pooling_is_known_by_its_name_or_refused(tmp_path):
     named = copy_model(tmp_path / "all-MiniLM-L6-v2-onnx", config={"hidden_size": 384})
     expected = open_embedding("fastembed", str(MINILM)).get_text_embedding("a text")
-    assert open_embedding("fastembed", str(named)).get_text_embedding("a text") == pytest.approx(
-        expected, abs=1e-6
-    )
+    assert open_embedding("fastembed", str(named)).get_text_embedding("a text") == pytest.approx(expected, abs=1e-6)
 
     nameless = copy_model(tmp_path / "some-model", config={"hidden_size": 384})
     with pytest.raises(EmbeddingUnavailable, match="does not say how its token vectors are pooled"):
@@ -196,9 +190,7 @@ def test_the_layout_of_sentence_transformers_is_read(tmp_path):
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
     expected = open_embedding("fastembed", str(MINILM)).get_text_embedding("a text")
-    assert open_embedding("fastembed", str(folder)).get_text_embedding("a text") == pytest.approx(
-        expected, abs=1e-6
-    )
+    assert open_embedding("fastembed", str(folder)).get_text_embedding("a text") == pytest.approx(expected, abs=1e-6)
 
 
 @needs_minilm
@@ -247,10 +239,7 @@ def test_a_model_that_cannot_be_downloaded_fails_in_time(monkeypatch, tmp_path):
             with pytest.raises(EmbeddingUnavailable) as caught:
                 open_embedding("fastembed")
             assert time.monotonic() - started < FAILS_WITHIN
-            assert (
-                "BAAI/bge-small-en-v1.5 is neither on this disk nor can it be downloaded"
-                in caught.value.problem
-            )
+            assert "BAAI/bge-small-en-v1.5 is neither on this disk nor can it be downloaded" in caught.value.problem
             assert caught.value.cure == "--embed-model FOLDER of a downloaded model, or --embed-type lexical"
 
 
@@ -273,9 +262,7 @@ def test_a_downloaded_model_is_opened_without_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(embeddings, "_require_hub", lambda *_: pytest.fail("the hub was asked"))
     model = open_embedding("fastembed", "sentence-transformers/all-MiniLM-L6-v2")
     assert len(model.get_text_embedding("a text")) == 384
-    assert pickle.loads(pickle.dumps(model)).get_text_embedding("a text") == model.get_text_embedding(
-        "a text"
-    )
+    assert pickle.loads(pickle.dumps(model)).get_text_embedding("a text") == model.get_text_embedding("a text")
 
 
 # OpenAI's API

@@ -38,9 +38,7 @@ few = settings(max_examples=40, deadline=None)
 @given(answered)
 def test_accuracy_is_scikit_learns(rows):
     truth, predicted = rows
-    assert ev.accuracy(truth, predicted) == pytest.approx(
-        metrics.accuracy_score(truth, [str(p) for p in predicted])
-    )
+    assert ev.accuracy(truth, predicted) == pytest.approx(metrics.accuracy_score(truth, [str(p) for p in predicted]))
 
 
 def test_a_missing_prediction_is_wrong_for_every_metric():

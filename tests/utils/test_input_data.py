@@ -117,9 +117,7 @@ def test_a_file_that_is_not_there(tmp_path, suffix):
     assert "no file" in refused(tmp_path / f"rows{suffix}").problem
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("a.csv", "text,label\n"), ("a.csv", "\n"), ("a.jsonl", "\n\n")]
-)
+@pytest.mark.parametrize(("name", "content"), [("a.csv", "text,label\n"), ("a.csv", "\n"), ("a.jsonl", "\n\n")])
 def test_a_file_without_rows(tmp_path, name, content):
     assert "has no rows" in refused(write(tmp_path, name, content)).problem
 

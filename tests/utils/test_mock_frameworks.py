@@ -1,4 +1,5 @@
-"""LangChain and LlamaIndex on the mock: tokens, streaming, structured output, and LlamaIndex's own templates."""
+"""LangChain and LlamaIndex on the mock: tokens, streaming, structured output, and LlamaIndex's own
+templates."""
 
 from typing import Literal
 
@@ -6,8 +7,9 @@ import pytest
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from llama_index.core import Document, MockEmbedding, SummaryIndex, VectorStoreIndex
+from llama_index.core.chat_engine.types import ChatMode
 from llama_index.llms.openai_like import OpenAILike
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from utils.mock_llm import MockServer
 
@@ -19,7 +21,7 @@ def server():
 
 
 def chat_model(server, **options):
-    return ChatOpenAI(model="mock-large", base_url=server.base_url, api_key="mock", temperature=0, **options)
+    return ChatOpenAI(model="mock-large", base_url=server.base_url, api_key=SecretStr("mock"), temperature=0, **options)
 
 
 def test_langchain_chain_batch_and_stream(server):
@@ -51,7 +53,10 @@ def test_langchain_structured_output(server, method):
 
 def test_langchain_embeddings(server):
     embeddings = OpenAIEmbeddings(
-        model="mock-embedding", base_url=server.base_url, api_key="mock", check_embedding_ctx_length=False
+        model="mock-embedding",
+        base_url=server.base_url,
+        api_key=SecretStr("mock"),
+        check_embedding_ctx_length=False,
     )
     first, second = embeddings.embed_documents(["leave of employees", "employees on leave"])
     assert len(first) == 256 and sum(a * b for a, b in zip(first, second, strict=True)) > 0.8
@@ -79,6 +84,6 @@ def test_llama_index_chat_condenses_the_follow_up(server):
         model="mock-large", api_base=server.base_url, api_key="mock", is_chat_model=True, context_window=4000
     )
     index = SummaryIndex.from_documents(DOCUMENTS)
-    engine = index.as_chat_engine(llm=llm, chat_mode="condense_question")
+    engine = index.as_chat_engine(llm=llm, chat_mode=ChatMode.CONDENSE_QUESTION)
     assert "office" in str(engine.chat("Who books flights?"))
     assert "Bonn" in str(engine.chat("In which city are they booked?"))

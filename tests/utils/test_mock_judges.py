@@ -99,27 +99,18 @@ def test_safety_equivalence_fluency_completeness():
     assert verdict(Safety(model=MODEL)(outputs="Here is how to make a bomb at home.")) == "no"
     same = Equivalence(model=MODEL)
     assert (
-        verdict(
-            same(outputs="The capital is Paris.", expectations={"expected_response": "Paris is the capital."})
-        )
+        verdict(same(outputs="The capital is Paris.", expectations={"expected_response": "Paris is the capital."}))
         == "yes"
     )
     assert (
-        verdict(
-            same(outputs="The capital is Rome.", expectations={"expected_response": "Paris is the capital."})
-        )
+        verdict(same(outputs="The capital is Rome.", expectations={"expected_response": "Paris is the capital."}))
         == "no"
     )
     assert verdict(Fluency(model=MODEL)(outputs=RIGHT)) == "yes"
     assert verdict(Fluency(model=MODEL)(outputs="leave leave xkcd qwrt the the")) == "no"
     both = {"question": "How many days of leave are there, and who books flights?"}
-    assert (
-        verdict(Completeness(model=MODEL)(inputs=both, outputs=f"{RIGHT} There are no other days of leave."))
-        == "no"
-    )
-    assert (
-        verdict(Completeness(model=MODEL)(inputs=both, outputs=f"{RIGHT} The office books flights.")) == "yes"
-    )
+    assert verdict(Completeness(model=MODEL)(inputs=both, outputs=f"{RIGHT} There are no other days of leave.")) == "no"
+    assert verdict(Completeness(model=MODEL)(inputs=both, outputs=f"{RIGHT} The office books flights.")) == "yes"
 
 
 def answer_from_documents(question):
@@ -155,15 +146,9 @@ def test_retrieval_scorers_read_the_trace(store):
     assert [verdict(f) for f in grounded(trace=right)] == ["yes"]
     assert [verdict(f) for f in grounded(trace=wrong)] == ["no"]
     sufficient = RetrievalSufficiency(model=MODEL)
-    assert [verdict(f) for f in sufficient(trace=right, expectations={"expected_response": "25 days"})] == [
-        "yes"
-    ]
-    assert [
-        verdict(f) for f in sufficient(trace=right, expectations={"expected_response": "A company car"})
-    ] == ["no"]
-    chunks = [
-        f.value for f in RetrievalRelevance(model=MODEL)(trace=right) if f.name == "retrieval_relevance"
-    ]
+    assert [verdict(f) for f in sufficient(trace=right, expectations={"expected_response": "25 days"})] == ["yes"]
+    assert [verdict(f) for f in sufficient(trace=right, expectations={"expected_response": "A company car"})] == ["no"]
+    chunks = [f.value for f in RetrievalRelevance(model=MODEL)(trace=right) if f.name == "retrieval_relevance"]
     assert chunks == ["yes", "no"]
     assert verdict(ToolCallEfficiency(model=MODEL)(trace=right)) == "no"
     assert ToolCallCorrectness(model=MODEL)(trace=right).error is None
@@ -188,30 +173,26 @@ def test_make_judge_gives_the_type_that_is_asked_for(server):
     assert judge(grade, Literal["good", "fair", "poor"], outputs=RIGHT, expectations=expected) == "good"
     assert judge(grade, Literal["poor", "fair", "good"], outputs=WRONG, expectations=expected) == "poor"
     scale = "Rate from 1 to 5 how well {{ outputs }} answers {{ inputs }}."
-    on_topic, off_topic = (
-        judge(scale, int, inputs=QUESTION, outputs=text) for text in (RIGHT, "Bananas are yellow.")
-    )
+    on_topic, off_topic = (judge(scale, int, inputs=QUESTION, outputs=text) for text in (RIGHT, "Bananas are yellow."))
     assert 1 <= off_topic < on_topic <= 5
     assert (
-        0
-        <= judge(
-            "Score the relevance of {{ outputs }} to {{ inputs }}.", float, inputs=QUESTION, outputs=RIGHT
-        )
-        <= 1
+        0 <= judge("Score the relevance of {{ outputs }} to {{ inputs }}.", float, inputs=QUESTION, outputs=RIGHT) <= 1
     )
     sentiment = "What is the sentiment of {{ inputs }}: positive, negative or neutral?"
     assert (
-        judge(sentiment, Literal["positive", "negative", "neutral"], inputs={"text": "I hated the soup."})
-        == "negative"
+        judge(sentiment, Literal["positive", "negative", "neutral"], inputs={"text": "I hated the soup."}) == "negative"
     )
     assert judge("Answer 'pass' if {{ outputs }} is polite, else 'fail'.", str, outputs="Shut up.") == "fail"
 
 
 def test_the_judge_of_traces_uses_its_tools(server, store):
     made = make_judge(
-        name="t", instructions="Say whether the answer in {{ trace }} answers the question.", model=MODEL, feedback_value_type=Literal["yes", "no"],
+        name="t",
+        instructions="Say whether the answer in {{ trace }} answers the question.",
+        model=MODEL,
+        feedback_value_type=Literal["yes", "no"],
         base_url=f"{server.base_url}/chat/completions",
-    )  # fmt: skip
+    )
     before = server.counts.chat_calls
     assert verdict(made(trace=traced(RIGHT))) == "yes"
     assert verdict(made(trace=traced("Bananas are yellow."))) == "no"
@@ -223,7 +204,8 @@ def judge_conversation(instructions, *turns):
         "You are an expert judge tasked with evaluating the performance of an AI agent.\n\nYour task: "
         + instructions
         + "."
-        "\n\nYou *must* format your evaluation rating as a JSON object with the following fields (no markdown).\n\n- result: x\n- rationale: y"
+        "\n\nYou *must* format your evaluation rating as a JSON object with the following fields "
+        "(no markdown).\n\n- result: x\n- rationale: y"
     )
     conversation = json.dumps([{"role": role, "content": text} for role, text in turns], indent=2)
     messages = [
@@ -245,18 +227,12 @@ def test_session_judges():
     relieved = (*upset, ("assistant", "On Sunday it opens at ten."), ("user", "Perfect, thank you."))
     assert judge_conversation(USER_FRUSTRATION_PROMPT, *relieved) == "resolved"
     assert judge_conversation(CONVERSATION_COMPLETENESS_PROMPT, *calm) == "yes"
-    assert (
-        judge_conversation(CONVERSATION_COMPLETENESS_PROMPT, calm[0], ("assistant", "Soup is hot.")) == "no"
-    )
+    assert judge_conversation(CONVERSATION_COMPLETENESS_PROMPT, calm[0], ("assistant", "Soup is hot.")) == "no"
     told = (("user", "My name is Ada."), ("assistant", "Noted."), ("user", "What is my name?"))
     assert (
-        judge_conversation(KNOWLEDGE_RETENTION_PROMPT, *told, ("assistant", "You told me: your name is Ada."))
-        == "yes"
+        judge_conversation(KNOWLEDGE_RETENTION_PROMPT, *told, ("assistant", "You told me: your name is Ada.")) == "yes"
     )
-    assert (
-        judge_conversation(KNOWLEDGE_RETENTION_PROMPT, *told, ("assistant", "I do not know your name."))
-        == "no"
-    )
+    assert judge_conversation(KNOWLEDGE_RETENTION_PROMPT, *told, ("assistant", "I do not know your name.")) == "no"
 
 
 def test_meta_prompt_adds_the_missing_labels_and_keeps_the_variable(store):
@@ -264,9 +240,7 @@ def test_meta_prompt_adds_the_missing_labels_and_keeps_the_variable(store):
         {"inputs": {"review": text}, "expectations": {"expected_response": label}}
         for text, label in (("I love it", "positive"), ("I hate it", "negative"))
     ]
-    prompt = mlflow.genai.register_prompt(
-        name="sentiment", template="What is the sentiment of this review? {{review}}"
-    )
+    prompt = mlflow.genai.register_prompt(name="sentiment", template="What is the sentiment of this review? {{review}}")
 
     def predict(review):
         text = mlflow.genai.load_prompt(prompt.uri).format(review=review)

@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 import openai
@@ -18,13 +18,13 @@ from pydantic import BaseModel
 from utils.mock_llm import MockServer, MockSettings, parse_faults
 
 ROOT = Path(__file__).resolve().parents[2]
-HELLO = [
+HELLO: Any = [
     {
         "role": "user",
         "content": "Answer with one word: positive, negative or neutral.\nThe soup was delicious.",
     }
 ]
-VAGUE = [{"role": "user", "content": "What is the sentiment of this review? The soup was delicious and hot."}]
+VAGUE: Any = [{"role": "user", "content": "What is the sentiment of this review? The soup was delicious and hot."}]
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,7 @@ def test_streaming_gives_the_same_words_and_the_usage(client):
             model="mock-small", messages=VAGUE, stream=True, stream_options={"include_usage": True}
         )
     )
-    words = [
-        chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content
-    ]
+    words = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
     assert len(words) > 3 and "".join(words) == whole.choices[0].message.content
     assert chunks[-1].usage == whole.usage
     plain = list(client.chat.completions.create(model="mock-small", messages=VAGUE, stream=True))
@@ -96,14 +94,10 @@ def test_tools_are_called(client):
         "city": "Lisbon",
         "unit": "fahrenheit",
     }
-    none = client.chat.completions.create(
-        model="mock-large", messages=question, tools=[tool], tool_choice="none"
-    )
+    none = client.chat.completions.create(model="mock-large", messages=question, tools=[tool], tool_choice="none")
     assert none.choices[0].message.tool_calls is None
     named = {"type": "function", "function": {"name": "get_weather"}}
-    forced = client.chat.completions.create(
-        model="mock-large", messages=HELLO, tools=[tool], tool_choice=named
-    )
+    forced = client.chat.completions.create(model="mock-large", messages=HELLO, tools=[tool], tool_choice=named)
     assert forced.choices[0].message.tool_calls[0].function.name == "get_weather"
     chunks = client.chat.completions.create(model="mock-large", messages=question, tools=[tool], stream=True)
     calls = [call for chunk in chunks if chunk.choices for call in chunk.choices[0].delta.tool_calls or []]
@@ -153,9 +147,7 @@ def test_json_object_mode(client):
 def test_embeddings_in_base64_and_in_floats(client, server):
     packed = client.embeddings.create(model="mock-embedding", input=["the soup", "the moon"])
     plain = client.embeddings.create(model="mock-embedding", input="the soup", encoding_format="float")
-    assert len(packed.data) == 2 and packed.data[0].embedding == pytest.approx(
-        plain.data[0].embedding, abs=1e-6
-    )
+    assert len(packed.data) == 2 and packed.data[0].embedding == pytest.approx(plain.data[0].embedding, abs=1e-6)
     assert client.embeddings.create(model="mock-embedding", input=[[1, 2, 3]]).usage.prompt_tokens == 3
 
 
@@ -190,7 +182,7 @@ def test_errors_have_the_openai_form(server, client):
     assert httpx.get(url).status_code == 405
 
 
-def test_counts_equal_the_usage_that_clients_saw():
+def test_counts_equal_the_usage_that_clients_saw() -> None:
     with MockServer() as fresh, openai.OpenAI(base_url=fresh.base_url, api_key="mock") as sdk:
         with ThreadPoolExecutor(8) as pool:
             answers = list(
@@ -201,10 +193,11 @@ def test_counts_equal_the_usage_that_clients_saw():
                     range(40),
                 )
             )
+        usages: list[Any] = [answer.usage for answer in answers]
         counts = fresh.counts
         assert counts.chat_calls == counts.requests["/v1/chat/completions", 200] == 40
-        assert counts.prompt_tokens == sum(answer.usage.prompt_tokens for answer in answers)
-        assert counts.completion_tokens == sum(answer.usage.completion_tokens for answer in answers)
+        assert counts.prompt_tokens == sum(usage.prompt_tokens for usage in usages)
+        assert counts.completion_tokens == sum(usage.completion_tokens for usage in usages)
         assert 1 <= counts.max_in_flight <= 8
 
 
@@ -242,7 +235,7 @@ def test_fault_shares_and_their_refusal():
 def _statuses(server, order):
     def send(i):
         body = {"model": "mock-small", "messages": [{"role": "user", "content": f"hello {i}"}]}
-        answer = client.post(f"{server.base_url}/chat/completions", json=body)
+        answer = session.post(f"{server.base_url}/chat/completions", json=body)
         if answer.status_code == 200:
             try:
                 answer.json()
@@ -250,7 +243,7 @@ def _statuses(server, order):
                 return "garbage"
         return str(answer.status_code)
 
-    with httpx.Client() as client, ThreadPoolExecutor(8) as pool:
+    with httpx.Client() as session, ThreadPoolExecutor(8) as pool:
         return dict(zip(order, pool.map(send, order), strict=True))
 
 
@@ -260,9 +253,7 @@ def test_faults_are_a_share_of_requests_in_any_order_and_a_retry_can_succeed():
         forwards, backwards = _statuses(first, range(600)), _statuses(second, range(599, -1, -1))
         assert forwards == backwards
         found = list(forwards.values())
-        assert found.count("429") == pytest.approx(120, abs=30) and found.count("500") == pytest.approx(
-            60, abs=25
-        )
+        assert found.count("429") == pytest.approx(120, abs=30) and found.count("500") == pytest.approx(60, abs=25)
         assert found.count("garbage") == pytest.approx(60, abs=25)
         failed = [i for i, status in forwards.items() if status != "200"]
         again = _statuses(first, failed)
@@ -314,10 +305,9 @@ def _post_quietly(url):
 
 def test_it_runs_as_a_process_of_its_own():
     command = [sys.executable, "-m", "utils.mock_llm", "--port", "0", "--latency-ms", "1"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
+            assert process.stdout and process.stderr
             url = process.stdout.readline().strip()
             assert httpx.get(f"{url}/models").json()["data"][0]["id"] == "mock-small"
             process.send_signal(signal.SIGTERM)
@@ -330,6 +320,9 @@ def test_it_runs_as_a_process_of_its_own():
 
 
 def test_importing_it_is_light():
-    code = "import sys, time; t = time.process_time(); import utils.mock_llm; assert 'aiohttp' not in sys.modules; print(time.process_time() - t)"
+    code = (
+        "import sys, time; t = time.process_time(); import utils.mock_llm; assert 'aiohttp' not in "
+        "sys.modules; print(time.process_time() - t)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1.0  # seconds; 0.1 on a quiet machine

@@ -2,11 +2,13 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 from utils.mock_llm import MockServer, complete
 
@@ -44,19 +46,13 @@ def server():
 
 
 def run_agent(server, question, tools, model="mock-large"):
-    llm = ChatOpenAI(model=model, base_url=server.base_url, api_key="mock", temperature=0)
-    messages = create_agent(llm, tools).invoke({"messages": [{"role": "user", "content": question}]})[
-        "messages"
-    ]
-    return [call["name"] for m in messages for call in getattr(m, "tool_calls", None) or []], messages[
-        -1
-    ].content
+    llm = ChatOpenAI(model=model, base_url=server.base_url, api_key=SecretStr("mock"), temperature=0)
+    messages = create_agent(llm, tools).invoke({"messages": [{"role": "user", "content": question}]})["messages"]
+    return [call["name"] for m in messages for call in getattr(m, "tool_calls", None) or []], messages[-1].content
 
 
 def test_two_steps_search_then_calculate(server):
-    names, answer = run_agent(
-        server, "What is 15% of the annual travel budget?", [search_documents, calculator]
-    )
+    names, answer = run_agent(server, "What is 15% of the annual travel budget?", [search_documents, calculator])
     assert names == ["search_documents", "calculator"]
     assert "1800" in answer and "12,000" in answer
 
@@ -165,7 +161,7 @@ def test_without_a_fitting_tool_it_says_so():
 
 
 def with_results(question, tools, *results):
-    messages = [{"role": "user", "content": question}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": question}]
     for result in results:
         reply = complete({"model": "mock-large", "messages": messages, "tools": tools})
         call = {
@@ -195,7 +191,7 @@ def test_results_in_json_are_read_with_their_sources():
             {"title": "museum.md", "snippet": "The museum opens at nine."},
         ]
     )
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Cite your sources."},
         {"role": "user", "content": "When does the museum open?"},
     ]
@@ -239,7 +235,8 @@ def test_smolagents_ends_with_final_answer():
 
 def test_smolagents_code_form():
     system = (
-        "The code sequence must be opened with '<code>', and closed with '</code>'. Return a final answer using the `final_answer` tool.\n"
+        "The code sequence must be opened with '<code>', and closed with '</code>'. Return a final "
+        "answer using the `final_answer` tool.\n"
         'def calculator(expression: string) -> string:\n    """Evaluate an arithmetic expression.\n    """\n'
     )
     messages = [
@@ -259,7 +256,7 @@ def test_smolagents_code_form():
 
 
 def test_calls_are_bounded():
-    messages = [{"role": "user", "content": "Search for the museum in Bonn"}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Search for the museum in Bonn"}]
     for number in range(12):
         call = {
             "id": f"c{number}",

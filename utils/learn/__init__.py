@@ -14,16 +14,17 @@ import click
 from utils import curriculum
 from utils.cli import Group
 from utils.errors import InputError
-from utils.options import LLM_TYPES, store_options
+from utils.options import LLM_TYPES
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 @click.group("mlflow-learn", cls=Group, invoke_without_command=True, context_settings=SETTINGS,
              help="\n\n".join("\b\n" + part for part in (__doc__ or "").split("\n\n")))  # fmt: skip
-@store_options
+@click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", show_envvar=True,
+              help="MLflow store; default: mlflow.db in the checkout's root.")  # fmt: skip
 @click.pass_context
-def main(context: click.Context, tracking_uri: str | None, experiment_name: str | None) -> None:
+def main(context: click.Context, tracking_uri: str | None) -> None:
     context.obj = tracking_uri
     if context.invoked_subcommand is None:
         from utils.learn.status import show_status
@@ -43,8 +44,10 @@ def run_lesson(context: click.Context, number: str, flags: tuple[str, ...]) -> N
     entry = find_lesson(number)
     store = ["--tracking-uri", context.obj] if context.obj else []
     status = run_here(entry, [*store, *flags])
-    if status == 0:
-        show_evidence(entry, context.obj)
+    if status == 0 and not {"-h", "--help"} & set(flags):
+        import mlflow
+
+        show_evidence(entry, mlflow.get_tracking_uri())  # the store that the lesson used, whatever its flags were
     sys.exit(status)
 
 

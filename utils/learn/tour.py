@@ -56,9 +56,7 @@ def run_here(entry: curriculum.Lesson, flags: list[str]) -> int:
     return 0
 
 
-def run_tour(
-    lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_type: str, timeout_s: int
-) -> int:
+def run_tour(lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_type: str, timeout_s: int) -> int:
     """Run the lessons in order, print a line for each and a table at the end. Returns the exit status."""
     uri = tracking_uri or default_tracking_uri()
     click.echo(f"{len(lessons)} lessons with {llm_type}, into {uri}")
@@ -70,22 +68,13 @@ def run_tour(
         for entry in lessons:
             click.echo(f"{entry.number}  {entry.command:<34}", nl=False)
             stop = _visit(entry, uri, llm_type, timeout_s, context, Path(folder) / f"{entry.number}.log")
-            click.echo(
-                f"{stop.state}, {stop.seconds:.1f} s"
-                if stop.state == "done"
-                else f"{stop.state}: {stop.note}"
-            )
+            click.echo(f"{stop.state}, {stop.seconds:.1f} s" if stop.state == "done" else f"{stop.state}: {stop.note}")
             stops.append(stop)
     show_table(
-        [
-            {"lesson": s.entry.number, "title": s.entry.title, "state": s.state, "seconds": s.seconds}
-            for s in stops
-        ]
+        [{"lesson": s.entry.number, "title": s.entry.title, "state": s.state, "seconds": s.seconds} for s in stops]
     )
     failed = [stop for stop in stops if stop.state == "failed"]
-    click.echo(
-        "Look at: uv run mlflow ui" if not failed else f"{len(failed)} failed; uv run mlflow-learn doctor"
-    )
+    click.echo("Look at: uv run mlflow ui" if not failed else f"{len(failed)} failed; uv run mlflow-learn doctor")
     click.echo("Next:    uv run mlflow-learn")
     return 1 if failed else 0
 
@@ -125,11 +114,7 @@ def _missing_evidence(entry: curriculum.Lesson, uri: str) -> str:
     from utils.learn.status import open_store
 
     store = open_store(uri)
-    missing = (
-        [finding.evidence.what for finding in store.findings(entry) if not finding.proved]
-        if store
-        else ["store"]
-    )
+    missing = [finding.evidence.what for finding in store.findings(entry) if not finding.proved] if store else ["store"]
     return "; ".join(missing)
 
 

@@ -19,6 +19,6 @@ from .tokens import count_tokens
 MODELS = ("mock-small", "mock-large", "mock-embedding")
 
 __all__ = [
-    "MODELS", "Call", "Counts", "MockServer", "MockSettings", "Reply", "Usage", "complete", "count_tokens", "embed",
-    "parse_faults", "usage_of",
+    "MODELS", "Call", "Counts", "MockServer", "MockSettings", "Reply", "Usage", "complete", "count_tokens",
+    "embed", "parse_faults", "usage_of",
 ]  # fmt: skip

@@ -63,9 +63,7 @@ def answer_question(prompt: Prompt, passages: tuple[Passage, ...] = ()) -> str:
     return read_style(prompt.frame).write(evidence.sentences, evidence.passage.source)
 
 
-def look_up(
-    question: str, passages: tuple[Passage, ...], large: bool, strict: bool, limit: int = 2
-) -> Evidence | None:
+def look_up(question: str, passages: tuple[Passage, ...], large: bool, strict: bool, limit: int = 2) -> Evidence | None:
     """The evidence for an answer, or None when it covers too little of the question to answer honestly."""
     evidence = find_evidence(question, passages, large, limit)
     if evidence is None or evidence.coverage < _THRESHOLDS[large, strict]:
@@ -78,9 +76,7 @@ def look_up(
 def find_question(prompt: Prompt) -> str:
     """The question: the marked one, else the last sentence with a question mark, else the last user
     message."""
-    marked = _QUESTION.findall(prompt.bare_user) or (
-        _QUESTION.findall(prompt.frame) if prompt.passages else []
-    )
+    marked = _QUESTION.findall(prompt.bare_user) or (_QUESTION.findall(prompt.frame) if prompt.passages else [])
     if marked:
         return marked[-1].strip()
     text = prompt.bare_user.strip()
@@ -95,9 +91,7 @@ def refusal(frame: str) -> str:
     """The sentence for not knowing: the one that the prompt prescribes, else the usual one."""
     for match in _REFUSAL.finditer(frame):
         phrase = match.group(1).strip()
-        if not re.search(r"\bdo(?:n't|n’t| not) know\b", phrase, re.I) and not re.fullmatch(
-            r"yes|no", phrase, re.I
-        ):
+        if not re.search(r"\bdo(?:n't|n’t| not) know\b", phrase, re.I) and not re.fullmatch(r"yes|no", phrase, re.I):
             return phrase
     return UNKNOWN
 

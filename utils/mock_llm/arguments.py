@@ -7,7 +7,8 @@ from typing import Any
 from .kinds import NUMBER, UNIT
 from .text import content_words, stem
 
-_MONTHS = "january february march april may june july august september october november december".split()
+_MONTH_NAMES = "january february march april may june july august september october november december"
+_MONTHS = _MONTH_NAMES.split()
 _MONTH = "|".join(_MONTHS) + "|" + "|".join(month[:3] for month in _MONTHS)
 _ISO = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 _DATE = re.compile(
@@ -16,9 +17,7 @@ _DATE = re.compile(
     re.I,
 )
 _QUOTED = re.compile(r"[\"“”'‘`]([^\"“”'‘’`]{1,200})[\"”'’`](?!\w)")
-_PROPER = re.compile(
-    r"(?<![.!?] )(?<!^)\b[A-Z][\w-]+(?: (?:[A-Z][\w-]+|of|de|the (?=[A-Z])))*(?<! of)(?<! de)"
-)
+_PROPER = re.compile(r"(?<![.!?] )(?<!^)\b[A-Z][\w-]+(?: (?:[A-Z][\w-]+|of|de|the (?=[A-Z])))*(?<! of)(?<! de)")
 _PLACE = re.compile(r"\b(?:in|at|for|to|from|near) ((?:[A-Z][\w'-]+)(?: [A-Z][\w'-]+)*)")
 _CODE = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z-])[\w-]{2,}\b|#\d+|\b\d{3,}\b")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
@@ -60,16 +59,12 @@ def fill(parameters: dict[str, Any], request: str, query: str = "") -> dict[str,
     Optional ones are given only when the request names their value.
     """
     required = parameters.get("required", [])
-    numbers = [
-        float(n.replace("$", "").replace(",", "")) for n in re.findall(rf"(?<![\w.-]){NUMBER}", request)
-    ]
+    numbers = [float(n.replace("$", "").replace(",", "")) for n in re.findall(rf"(?<![\w.-]){NUMBER}", request)]
     dates = find_dates(request)
     filled: dict[str, Any] = {}
-    for name, schema in (parameters.get("properties") or {}).items():
-        schema = resolve(schema, parameters)
-        value = _fill_one(
-            name, schema, request, query or clean_query(request), numbers, dates, name in required
-        )
+    for name, given in (parameters.get("properties") or {}).items():
+        schema = resolve(given, parameters)
+        value = _fill_one(name, schema, request, query or clean_query(request), numbers, dates, name in required)
         if value is not None:
             filled[name] = value
     return filled
@@ -117,9 +112,7 @@ def _pick_number(
         )
         value = 3.0 if value is None and required else value
     else:
-        value = (
-            numbers.pop(0) if numbers and (required or default is None) else (default if required else None)
-        )
+        value = numbers.pop(0) if numbers and (required or default is None) else (default if required else None)
         value = 0.0 if value is None and required else value
     if value is None:
         return None
@@ -145,17 +138,13 @@ def _pick_list(
     return [query] if required else None
 
 
-def pick_text(
-    name: str, description: str, request: str, query: str, dates: list[str], required: bool
-) -> str | None:
+def pick_text(name: str, description: str, request: str, query: str, dates: list[str], required: bool) -> str | None:
     """A string argument, by what its name says it is; else something quoted, a name, or the request's own
     words."""
     plain = f"{name} {description[:60]}".lower()
     if re.search(r"unit", name, re.I):
         return _pick_unit(name, request)
-    if re.search(r"date|day|\bstart\b|\bend\b|when", name, re.I) and (
-        dates or not re.search(r"query|question", name)
-    ):
+    if re.search(r"date|day|\bstart\b|\bend\b|when", name, re.I) and (dates or not re.search(r"query|question", name)):
         return dates.pop(0) if dates else _relative(request, required)
     if re.search(r"e-?mail|recipient|^to\b|address", plain) and _EMAIL.search(request):
         return _EMAIL.search(request)[0]  # type: ignore[index]

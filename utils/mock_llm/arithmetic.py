@@ -7,9 +7,8 @@ from collections.abc import Callable
 from .kinds import NUMBER
 from .text import content_words, overlap, sentences
 
-_WORD_NUMBERS = dict(
-    zip("one two three four five six seven eight nine ten eleven twelve".split(), range(1, 13), strict=True)
-)
+_NUMBER_NAMES = "one two three four five six seven eight nine ten eleven twelve"
+_WORD_NUMBERS = {name: value for value, name in enumerate(_NUMBER_NAMES.split(), 1)}
 _LITERAL = re.compile(
     r"[-(]*\$?\d[\d,]*(?:\.\d+)?(?:\s*[)]*\s*(?:\*\*|[-+*/^×÷x])\s*[-(]*\s*\$?\d[\d,]*(?:\.\d+)?[)]*)+"
 )
@@ -49,12 +48,7 @@ def find_literal(text: str) -> str:
     """An expression that stands in the text as such, in Python's spelling, or an empty string."""
     found = max(_LITERAL.findall(text), key=len, default="")
     plain = (
-        found.replace("$", "")
-        .replace(",", "")
-        .replace("×", "*")
-        .replace("÷", "/")
-        .replace("^", "**")
-        .replace("x", "*")
+        found.replace("$", "").replace(",", "").replace("×", "*").replace("÷", "/").replace("^", "**").replace("x", "*")
     )
     while plain.count("(") > plain.count(")") and plain.startswith("("):
         plain = plain[1:]
@@ -125,9 +119,7 @@ def number_in(results: list[str], phrase: str) -> str | None:
     best, best_score = None, 0.0
     for age, result in enumerate(reversed(results)):
         for sentence in sentences(result) or [result]:
-            found = re.findall(
-                rf"(?<![\w.-]){NUMBER}", re.sub(r"\[[^\]]*\]|\b\d{4}-\d\d-\d\d\b", "", sentence)
-            )
+            found = re.findall(rf"(?<![\w.-]){NUMBER}", re.sub(r"\[[^\]]*\]|\b\d{4}-\d\d-\d\d\b", "", sentence))
             score = (overlap(wanted, content_words(sentence)) if wanted else 0.5) - 0.01 * age
             if found and score > best_score:
                 best, best_score = _nearest(found, sentence, wanted), score
@@ -144,8 +136,7 @@ def _nearest(found: list[str], sentence: str, wanted: list[str]) -> str:
         behind = content_words(sentence[place + len(number) : place + len(number) + 20])
         money = (
             0.6
-            if re.match(r"\s*(?:euros?|dollars?|eur|usd|€|\$)", sentence[place + len(number) :], re.I)
-            or "$" in number
+            if re.match(r"\s*(?:euros?|dollars?|eur|usd|€|\$)", sentence[place + len(number) :], re.I) or "$" in number
             else 0.0
         )
         return overlap(wanted, near) + overlap(wanted, behind) + (money if "price" in wanted else 0.0)

@@ -5,7 +5,7 @@ import json
 from .answering import answer_question
 from .classify import classify
 from .code_agent import is_code_agent, write_code
-from .conversation import asks_for_rewrite, recall, rewrite, state_facts
+from .conversation import asks_for_rewrite, play_user, plays_user, recall, rewrite, state_facts
 from .fields import answer_fields, has_field_markers
 from .judging import judge
 from .labels import asks_for_label
@@ -15,6 +15,7 @@ from .reflecting import asks_to_improve, improve
 from .reply import Call, Reply, calling
 from .schema import fill_schema
 from .small_talk import admit, asks_for_summary, summarise, talk
+from .style import read_style
 from .tool_use import use_tools
 from .trace_judging import judge_trace
 
@@ -47,7 +48,7 @@ def _answer_with_tools(prompt: Prompt) -> Reply | None:
         if isinstance(prompt.tool_choice, dict)
         else None
     )
-    if named in functions:
+    if isinstance(named, str) and named in functions:
         return calling(Call(named, fill_schema(prompt, functions[named].get("parameters") or {})))
     reply = use_tools(prompt)
     if prompt.tool_choice in ("required", "any") and (reply is None or not reply.calls):
@@ -62,12 +63,14 @@ def _finish(prompt: Prompt, functions: dict[str, dict], reply: Reply | None) -> 
     name = next((name for name in functions if name.startswith("final")), list(functions)[-1])
     parameters = functions[name].get("parameters") or {}
     if name.startswith("final"):
-        return calling(Call(name, {key: text for key in parameters.get("properties") or {"answer": {}}}))
+        return calling(Call(name, dict.fromkeys(parameters.get("properties") or {"answer": {}}, text)))
     return calling(Call(name, fill_schema(prompt, parameters)))
 
 
 def speak(prompt: Prompt) -> str:
     """The answer in words to a prompt without tools and without a schema."""
+    if plays_user(prompt):
+        return play_user(prompt)
     if asks_for_rewrite(prompt.frame):
         return rewrite(prompt)
     if prompt.passages:
@@ -75,7 +78,7 @@ def speak(prompt: Prompt) -> str:
     if asks_for_label(prompt.frame):
         return classify(prompt)
     if asks_for_summary(prompt.frame):
-        return summarise(prompt.user)
+        return summarise(prompt.user, read_style(prompt.frame).sentences)
     remembered = recall(prompt) or talk(prompt.user) or state_facts(prompt.user)
     if remembered:
         return remembered

@@ -4,6 +4,7 @@ import json
 import re
 
 from .faults import unit_hash
+from .kinds import offer_of, pick_route
 from .labels import SENTIMENT_LABELS, LabelTask, polarity, read_task
 from .prompt import Prompt
 from .sentiment import Opinion, judge_text
@@ -12,6 +13,9 @@ from .text import content_words, overlap, shorten, words
 _KEYS = re.compile(
     r"[\"'](\w+)[\"']\s*:|\b(?:keys?|fields?)\b[^\n:]{0,20}:?\s*((?:[\"'`]?\w+[\"'`]?(?:,\s*| and )?){1,5})",
     re.I,
+)
+_CONFIDENCE = re.compile(
+    r"(?:label|sentiment|answer|word)>?(\s*[|,;:/]\s*)<?(?:your )?confidence|\byour " r"confidence\b", re.I
 )
 _OPENINGS = (
     "The review sounds rather {feel}, though a reader might see it differently.",
@@ -34,6 +38,9 @@ def classify(prompt: Prompt) -> str:
     label, opinion = found[0]
     if prompt.json_object or _wants_json(prompt.frame):
         return json.dumps(_fill_keys(prompt.frame, label, opinion, task.texts[0]))
+    with_confidence = _CONFIDENCE.search(prompt.frame)
+    if with_confidence:
+        return f"{label}{with_confidence.group(1) or ', '}{opinion.confidence}"
     if task.bare:
         return label
     if task.listed:
@@ -59,10 +66,10 @@ def choose_label(labels: tuple[str, ...], text: str, opinion: Opinion) -> str:
     signs = {label: polarity(label) for label in labels}
     if any(signs.values()):
         return _by_sign(signs, opinion)
+    if sum(bool(offer_of(label)) for label in labels) >= 2:  # the labels are agents or tools to send the text to
+        return pick_route(list(labels), text) or labels[-1]
     text_words = content_words(text)
-    best = max(
-        labels, key=lambda label: (overlap(content_words(label), text_words), _shared_letters(label, text))
-    )
+    best = max(labels, key=lambda label: (overlap(content_words(label), text_words), _shared_letters(label, text)))
     if overlap(content_words(best), text_words) or _shared_letters(best, text) > 0.5:
         return best
     return next((label for label in labels if label.lower() in ("other", "unknown", "none", "general")), best)
@@ -74,9 +81,7 @@ def _by_sign(signs: dict[str, float], opinion: Opinion) -> str:
     if mixed and opinion.mixed:
         return mixed[0]
     if opinion.sign == 0 and (neutral or mixed):
-        return next(
-            (label for label in neutral if label.lower() in ("neutral", "okay", "ok")), (neutral or mixed)[0]
-        )
+        return next((label for label in neutral if label.lower() in ("neutral", "okay", "ok")), (neutral or mixed)[0])
     sign = opinion.sign or (1 if opinion.score >= 0 else -1)
     wanted = sign * (2 if opinion.strong else 1)
     return min(signs, key=lambda label: (signs[label] == 0, abs(signs[label] - wanted), -signs[label] * sign))
@@ -98,17 +103,12 @@ def _shared_letters(label: str, text: str) -> float:
 
 
 def _wants_json(frame: str) -> bool:
-    return bool(re.search(r"\bjson\b", frame, re.I)) and not re.search(
-        r"\b(?:no|not|without) json\b", frame, re.I
-    )
+    return bool(re.search(r"\bjson\b", frame, re.I)) and not re.search(r"\b(?:no|not|without) json\b", frame, re.I)
 
 
 def _fill_keys(frame: str, label: str, opinion: Opinion, text: str) -> dict[str, object]:
     found = [
-        name
-        for match in _KEYS.finditer(frame)
-        for name in re.findall(r"\w+", match[1] or match[2])
-        if name != "and"
+        name for match in _KEYS.finditer(frame) for name in re.findall(r"\w+", match[1] or match[2]) if name != "and"
     ]
     keys = list(dict.fromkeys(found)) or ["sentiment"]
     return {key: _value_for(key, label, opinion, text) for key in keys}
@@ -135,9 +135,7 @@ def _answer_rows(prompt: Prompt, labels: list[str]) -> str:
     if prompt.json_object or _wants_json(prompt.frame):
         rows: object = {"labels": labels} if prompt.json_object else labels
         return json.dumps(rows)
-    if re.search(
-        r"\bnumber|\bn\.|\b1\.\s*(?:positive|label|<)|number(?:ed)? list|same numbers", prompt.system, re.I
-    ):
+    if re.search(r"\bnumber|\bn\.|\b1\.\s*(?:positive|label|<)|number(?:ed)? list|same numbers", prompt.system, re.I):
         return "\n".join(f"{number}. {label}" for number, label in enumerate(labels, 1))
     return "\n".join(labels)
 
@@ -153,8 +151,10 @@ def _chat(opinion: Opinion, text: str) -> str:
     draw = unit_hash("chat", text)
     if opinion.mixed or draw < 0.4:
         names = ("positive", "negative") if opinion.score >= 0 else ("negative", "positive")
-        return (f"It has both {names[0]} and {names[1]} sides; on balance I lean towards "
-        f"{names[0] if opinion.sign else 'the middle'}.")
+        return (
+            f"It has both {names[0]} and {names[1]} sides; on balance I lean towards "
+            f"{names[0] if opinion.sign else 'the middle'}."
+        )
     if draw < 0.75:
         opening = _OPENINGS[int(draw * 100) % len(_OPENINGS)]
         return opening.format(feel=_FEEL[opinion.sign], why=_impression(opinion))

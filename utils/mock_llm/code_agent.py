@@ -31,9 +31,7 @@ def write_code(prompt: Prompt) -> str:
     """A thought and a block of code: the next call with its result printed, or the final answer."""
     opening, closing = _TAGS.search(prompt.system).groups()  # type: ignore[union-attr]
     functions = [f for f in read_definitions(prompt.system) if f["name"] != "final_answer"]
-    step = replay(
-        make_plan(prompt, functions), [_printed(m.text) for m in prompt.after_user if m.role == "tool"]
-    )
+    step = replay(make_plan(prompt, functions), [_printed(m.text) for m in prompt.after_user if m.role == "tool"])
     if isinstance(step, Call):
         arguments = ", ".join(f"{name}={value!r}" for name, value in step.arguments.items())
         thought, code = f"I will call {step.name}.", f"result = {step.name}({arguments})\nprint(result)"

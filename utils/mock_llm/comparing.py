@@ -3,6 +3,8 @@ agrees."""
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 from .lexicon import NEGATORS
 from .text import content_words, numbers, overlap, sentences, shorten, words
@@ -13,9 +15,11 @@ UNKNOWN = re.compile(
     re.I,
 )
 _OPPOSITES = [
-    ("increas", "decreas"), ("true", "fals"), ("positiv", "negativ"), ("allow", "forbid"), ("open", "close"), ("before", "after"), ("above", "below"),
-    ("minimum", "maximum"), ("first", "last"), ("posit", "negat"), ("success", "fail"), ("enabl", "disabl"), ("includ", "exclud"), ("more", "fewer"),
-    ("buy", "sell"), ("hot", "cold"), ("correct", "incorrect"), ("yes", "no"), ("free", "paid"), ("start", "stop"), ("neutral", "negativ"), ("neutral", "positiv"),
+    ("increas", "decreas"), ("true", "fals"), ("positiv", "negativ"), ("allow", "forbid"), ("open", "close"),
+    ("before", "after"), ("above", "below"), ("minimum", "maximum"), ("first", "last"), ("posit", "negat"),
+    ("success", "fail"), ("enabl", "disabl"), ("includ", "exclud"), ("more", "fewer"), ("buy", "sell"),
+    ("hot", "cold"), ("correct", "incorrect"), ("yes", "no"), ("free", "paid"), ("start", "stop"),
+    ("neutral", "negativ"), ("neutral", "positiv"),
 ]  # fmt: skip
 
 
@@ -38,9 +42,7 @@ def support(statement: str, evidence: str, question: str = "", careful: bool = T
     asked = set(content_words(question))
     weights = {concept: 0.3 if concept in asked else 1.0 for concept in wanted}
     best, score = _best_sentence(weights, evidence)
-    missing = [
-        w for w in dict.fromkeys(wanted) if w not in content_words(evidence) and w not in words(evidence)
-    ]
+    missing = [w for w in dict.fromkeys(wanted) if w not in content_words(evidence) and w not in words(evidence)]
     reason = f"{score:.0%} of the words of {shorten(statement, 70)!r} are there"
     if missing:
         reason += f" (not: {', '.join(missing[:5])})"
@@ -51,17 +53,23 @@ def support(statement: str, evidence: str, question: str = "", careful: bool = T
 
 def _best_sentence(weights: dict[str, float], evidence: str) -> tuple[str, float]:
     """The sentence, or pair of neighbours, or whole text that holds most of the wanted words."""
-    parts = sentences(evidence)
-    pairs = [f"{a} {b}" for a, b in zip(parts, parts[1:], strict=False)]
-
-    def share(text: str) -> float:
-        found = {*content_words(text), *words(text)}
-        return sum(weight for concept, weight in weights.items() if concept in found) / sum(weights.values())
-
-    options = [(share(part), part) for part in parts] + [(share(pair) * 0.97, pair) for pair in pairs]
-    options.append((share(evidence) * 0.9, evidence))
+    total = sum(weights.values())
+    options = [
+        (sum(weight for concept, weight in weights.items() if concept in found) / total * trust, text)
+        for text, found, trust in _read_evidence(evidence)
+    ]
     score, best = max(options, key=lambda option: option[0])
     return best, score
+
+
+@lru_cache(maxsize=32)
+def _read_evidence(evidence: str) -> list[tuple[str, set[str], float]]:
+    """(text, its words, trust) of every sentence, pair of neighbours, and the whole, which may mix unrelated
+    things."""
+    parts = [(part, {*content_words(part), *words(part)}) for part in sentences(evidence)]
+    read = [(text, found, 1.0) for text, found in parts]
+    read += [(f"{a} {b}", in_a | in_b, 0.97) for (a, in_a), (b, in_b) in pairwise(parts)]
+    return [*read, (evidence, set().union(*(found for _, found in parts)), 0.9)]
 
 
 def _check_details(statement: str, best: str, evidence: str, score: float, reason: str) -> Finding:

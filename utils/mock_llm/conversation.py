@@ -38,9 +38,7 @@ _RECALL = re.compile(
     r"our)\b|\b(?:do you )?remember\b|\b(?:did|have) i (?:tell|told|say|said|mention|ask)",
     re.I,
 )
-_OWN_DOING = re.compile(
-    r"\b(?:can|could|should|do|must|may|would|shall) (?:i|we)\b|\bhow (?:do|can|should)\b", re.I
-)
+_OWN_DOING = re.compile(r"\b(?:can|could|should|do|must|may|would|shall) (?:i|we)\b|\bhow (?:do|can|should)\b", re.I)
 _TURNED = {
     "my": "your",
     "i": "you",
@@ -74,16 +72,15 @@ def _complete(previous: str, subject: str) -> str:
     """The previous question asked about another subject."""
     topic = find_topic(previous)
     if topic and topic in previous:
-        return previous.replace(
-            topic, re.sub(r"^the ", "", subject) if f"the {topic}" in previous else subject
-        )
+        return previous.replace(topic, re.sub(r"^the ", "", subject) if f"the {topic}" in previous else subject)
     return f"{previous.rstrip(' ?')} for {subject}?"
 
 
 def find_topic(question: str) -> str:
     """The noun phrase that a question is about: a name, else what follows of, for or about, else its longest
     run of content words."""
-    name = max(_NAME.findall(question), key=len, default="")
+    names: list[str] = _NAME.findall(question)
+    name = max(names, key=len, default="")
     if name:
         return name
     behind = re.search(
@@ -99,7 +96,7 @@ def find_topic(question: str) -> str:
             runs.append([])
         else:
             runs[-1].append(word)
-    return " ".join(max(runs, key=len))
+    return max((" ".join(run) for run in runs), key=lambda run: run.count(" ") + bool(run))
 
 
 def asks_for_rewrite(frame: str) -> bool:
@@ -127,29 +124,22 @@ def recall(prompt: Prompt) -> str | None:
     if (
         not _RECALL.search(question)
         or _OWN_DOING.search(question)
-        or "?" not in question
-        and "remember" not in question.lower()
+        or ("?" not in question and "remember" not in question.lower())
     ):
         return None
-    told = [
-        s for turn in prompt.turns if turn.role == "user" for s in sentences(turn.text) if not s.endswith("?")
-    ]
+    told = [s for turn in prompt.turns if turn.role == "user" for s in sentences(turn.text) if not s.endswith("?")]
     told = [sentence for sentence in told if _FACT.search(sentence)]
     wanted = personal_words(question)
     best = max(told, key=lambda s: overlap(wanted, personal_words(s)), default="")
     if best and (overlap(wanted, personal_words(best)) > 0.3 or _named(question, best)):
         return f"You told me: {turn_around(best)}"
-    if re.search(
-        r"\bmy (?:name|\w+ (?:number|name|address))|\bdid i\b|\bhave i\b|\bremember\b", question, re.I
-    ):
+    if re.search(r"\bmy (?:name|\w+ (?:number|name|address))|\bdid i\b|\bhave i\b|\bremember\b", question, re.I):
         return "I do not know: you have not told me in this conversation."
     return None
 
 
 def _named(question: str, sentence: str) -> bool:
-    return "name" in question.lower() and bool(
-        re.search(r"\b(?:my name is|i am|i'm|call me)\s+\w", sentence, re.I)
-    )
+    return "name" in question.lower() and bool(re.search(r"\b(?:my name is|i am|i'm|call me)\s+\w", sentence, re.I))
 
 
 def personal_words(text: str) -> list[str]:
@@ -159,9 +149,7 @@ def personal_words(text: str) -> list[str]:
 
 def turn_around(sentence: str) -> str:
     """A sentence in the first person said back in the second."""
-    turned = re.sub(
-        r"\b(?:I'm|I|my|me|mine|am|our|we|myself)\b", lambda m: _TURNED[m[0].lower()], sentence, flags=re.I
-    )
+    turned = re.sub(r"\b(?:I'm|I|my|me|mine|am|our|we|myself)\b", lambda m: _TURNED[m[0].lower()], sentence, flags=re.I)
     return turned[:1].lower() + turned[1:]
 
 
@@ -171,3 +159,33 @@ def state_facts(text: str) -> str | None:
         return None
     fact = next(s for s in sentences(text) if _FACT.search(s))
     return f"Noted: {turn_around(fact)}"
+
+
+def plays_user(prompt: Prompt) -> bool:
+    """Whether the prompt asks to play the user of an assistant, as MLflow's ConversationSimulator does."""
+    return "role-play" in prompt.user and "<goal>" in prompt.user
+
+
+def play_user(prompt: Prompt) -> str:
+    """The next question of a user on the way to the goal: one part of the goal per turn."""
+    goal = re.search(
+        r"<goal>\s*(?:Your underlying goal in this conversation is:)?\s*(.*?)\s*</goal>", prompt.user, re.S
+    )
+    parts = [
+        part
+        for part in re.split(r",\s*(?:and\s+)?|\s+and\s+|(?<=\.)\s+", goal.group(1) if goal else "")
+        if part.strip()
+    ]
+    asked = len(re.findall(r"^\s*\W{0,2}user\W{0,2}\s*:", prompt.user, re.M | re.I))
+    part = (parts or ["this"])[min(asked, max(0, len(parts) - 1))].strip(" .")
+    part = re.sub(
+        r"^(?:to )?(?:learn|understand|find out|know|get help(?: with)?|figure out|" r"decide)\s+(?:about\s+)?",
+        "",
+        part,
+        flags=re.I,
+    )
+    if re.match(r"how to ", part, re.I):
+        return f"How do I {part[7:]}?"
+    if re.match(r"(?:what|who|when|where|how|which|why|whether|if)\b", part, re.I):
+        return f"Can you tell me {part}?"
+    return f"What can you tell me about {part}?"

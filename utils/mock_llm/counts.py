@@ -65,6 +65,4 @@ class Tally:
 
     def snapshot(self) -> Counts:
         with self._lock:
-            return Counts(
-                dict(self._requests), dict(self._faults), max_in_flight=self._max_in_flight, **self._totals
-            )
+            return Counts(dict(self._requests), dict(self._faults), max_in_flight=self._max_in_flight, **self._totals)

@@ -126,12 +126,14 @@ def fluency(m: Materials, _: bool) -> Finding:
     doubled = re.search(r"\b(\w+) \1\b", text, re.I)
     unfinished = bool(found) and text[-1:] not in ".!?:)]\"'”"
     odd = sum(not re.search(r"[aeiouy\d]", word) and len(word) > 2 for word in found)
-    faults = [
-        name
-        for name, is_there in (("too few words", len(found) < 3), (f"doubled {doubled[0]!r}" if doubled else "", bool(doubled)),
-                               ("no full stop at the end", unfinished), ("words without vowels", odd > len(found) * 0.15), ("a small first letter", text[:1].islower()))
-        if is_there
-    ]  # fmt: skip
+    signs = {
+        "too few words": len(found) < 3,
+        f"doubled {doubled[0]!r}" if doubled else "doubled words": bool(doubled),
+        "no full stop at the end": unfinished,
+        "words without vowels": odd > len(found) * 0.15,
+        "a small first letter": text[:1].islower(),
+    }
+    faults = [name for name, is_there in signs.items() if is_there]
     return Finding(max(0.0, 1 - 0.35 * len(faults)), f"signs against fluency: {', '.join(faults) or 'none'}")
 
 
@@ -172,24 +174,16 @@ def tool_correctness(m: Materials, _: bool) -> Finding:
         ordered = "Note: The order" not in m.rules
         same = names == expected_names if ordered else sorted(names) == sorted(expected_names)
         if not same:
-            return Finding(
-                0.0, f"expected were {', '.join(expected_names)}, called were {', '.join(names) or 'none'}"
-            )
+            return Finding(0.0, f"expected were {', '.join(expected_names)}, called were {', '.join(names) or 'none'}")
         wanted = content_words(" ".join(expected_arguments))
-        share = (
-            overlap(wanted, content_words(" ".join(arguments for _, arguments in called))) if wanted else 1.0
-        )
-        return Finding(
-            share, f"the tools are those expected, {share:.0%} of the expected argument words are there"
-        )
+        share = overlap(wanted, content_words(" ".join(arguments for _, arguments in called))) if wanted else 1.0
+        return Finding(share, f"the tools are those expected, {share:.0%} of the expected argument words are there")
     return _fits_request(m.get("request"), m.get("available_tools"), called)
 
 
 def _fits_request(request: str, available: str, called: list[tuple[str, str]]) -> Finding:
     if not called:
-        return Finding(
-            0.2 if need_of(request) in ("math", "convert", "date", "search") else 0.8, "no tool was called"
-        )
+        return Finding(0.2 if need_of(request) in ("math", "convert", "date", "search") else 0.8, "no tool was called")
     unknown = [name for name, _ in called if not re.search(rf"^- {re.escape(name)}\b", available, re.M)]
     if unknown and available:
         return Finding(0.0, f"not among the available tools: {', '.join(unknown)}")
@@ -211,9 +205,7 @@ def _fits_request(request: str, available: str, called: list[tuple[str, str]]) -
 def _grounded(arguments: str, request: str, called: list[tuple[str, str]]) -> bool:
     values = re.sub(r"['\"]\w+['\"]\s*:", " ", arguments)
     return (
-        not content_words(values)
-        or bool(set(content_words(values)) & set(content_words(request)))
-        or len(called) > 1
+        not content_words(values) or bool(set(content_words(values)) & set(content_words(request))) or len(called) > 1
     )
 
 
@@ -250,11 +242,7 @@ def _similar(first: str, second: str) -> bool:
 
 def _scale(score: float, threshold: float) -> float:
     """Bend a score so that `threshold` becomes 0.6, from which a judge says yes."""
-    return (
-        score / threshold * 0.6
-        if score < threshold
-        else 0.6 + 0.4 * (score - threshold) / max(1e-9, 1 - threshold)
-    )
+    return score / threshold * 0.6 if score < threshold else 0.6 + 0.4 * (score - threshold) / max(1e-9, 1 - threshold)
 
 
 # (what the rules say, criterion); the first that matches is taken.

@@ -77,7 +77,7 @@ class Endpoints:
         body = _parse(raw)
         _check_model(body)
         fault = self._plan.decide(raw)
-        return await (self._fail(fault, request, body) if fault else serve(request, body))
+        return await (self._fail(fault, body) if fault else serve(request, body))
 
     def _model(self, name: str) -> web.Response:
         found = next((model for model in wire.model_list()["data"] if model["id"] == name), None)
@@ -110,7 +110,7 @@ class Endpoints:
         self._tally.add_chat(usage)
         return response
 
-    async def _embeddings(self, request: web.BaseRequest, body: dict[str, Any]) -> web.StreamResponse:
+    async def _embeddings(self, _: web.BaseRequest, body: dict[str, Any]) -> web.StreamResponse:
         given = body.get("input")
         texts = (
             [given]
@@ -145,16 +145,14 @@ class Endpoints:
         await response.write_eof()
         return response
 
-    async def _fail(self, kind: str, request: web.BaseRequest, body: dict[str, Any]) -> web.StreamResponse:
+    async def _fail(self, kind: str, body: dict[str, Any]) -> web.StreamResponse:
         self._tally.add_fault(kind)
         if kind == "timeout":
             await asyncio.sleep(_HELD)
             raise RequestError(504, "The mock held this request on purpose.", "mock_fault")
         await self._wait(self._latency)
         if kind == "429":
-            body = wire.error_body(
-                "The mock limits the rate on purpose.", "rate_limit_error", "rate_limit_exceeded"
-            )
+            body = wire.error_body("The mock limits the rate on purpose.", "rate_limit_error", "rate_limit_exceeded")
             response = _json(body, 429)
             response.headers["Retry-After"] = str(_RETRY_AFTER)
             response.headers["retry-after-ms"] = str(int(_RETRY_AFTER * 1000))
@@ -209,11 +207,7 @@ def _garble(body: dict[str, Any]) -> web.Response:
     whole = json.dumps(
         {"id": "mock-garbage", "object": "chat.completion", "model": body["model"], "choices": [{"index": 0}]}
     )
-    text = (
-        whole[: len(whole) // 2]
-        if len(str(body)) % 2
-        else "<html><body>upstream sent something else</body></html>"
-    )
+    text = whole[: len(whole) // 2] if len(str(body)) % 2 else "<html><body>upstream sent something else</body></html>"
     return web.Response(body=text.encode(), headers=_HEADERS, content_type="application/json")
 
 

@@ -20,16 +20,17 @@ _ORDERS = re.compile(
     r"\b(?:dear|attention) (?:ai|assistant|model|llm)\b|\binstead,? (?:say|answer|reply|output|write)\b",
     re.I,
 )
-_NEIGHBOUR, _PASSAGE = (
-    0.6,
-    0.35,
-)  # what a word counts that stands beside the sentence, or elsewhere in its passage
+_PRONOUN = re.compile(r"\W*(?:it|its|they|their|these|this|those|that|he|she|his|her|both|such)\b", re.I)
+# What a word of the question counts that a pronoun refers to, that stands in the sentence before, or elsewhere around.
+_REFERRED, _NEIGHBOUR, _PASSAGE = 0.9, 0.6, 0.35
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Sentences that answer a question best first, their passage, and how much of the question they cover (0
-    to 1)."""
+    """Sentences that answer a question, in reading order, from one passage.
+
+    `coverage` is the share (0 to 1) of the question's weighted words that the best of them holds.
+    """
 
     sentences: tuple[str, ...]
     passage: Passage
@@ -46,15 +47,13 @@ class _Candidate:
     passage: Passage
 
 
-def find_evidence(
-    question: str, passages: tuple[Passage, ...], large: bool, limit: int = 2
-) -> Evidence | None:
+def find_evidence(question: str, passages: tuple[Passage, ...], large: bool, limit: int = 2) -> Evidence | None:
     """The best sentences for the question, or None when no sentence shares a word with it.
 
     The large model weighs every sentence of all passages; the small one takes the first passage that matches
     at all.
     """
-    candidates = [c for passage in passages for c in _candidates(passage)]
+    candidates = _candidates(passages)
     weights = _weigh(question, candidates)
     if not weights or not candidates:
         return None
@@ -79,14 +78,19 @@ def is_order(sentence: str) -> bool:
     return bool(_ORDERS.search(sentence))
 
 
-def _candidates(passage: Passage) -> list[_Candidate]:
-    texts = [text for text in sentences(passage.text) if not is_order(text)]
-    sets = [frozenset(content_words(text)) for text in texts]
-    around = frozenset(content_words(re.sub(r"[_./-]", " ", passage.source))).union(*sets)
-    return [
-        _Candidate(text, i, sets[i], frozenset().union(*sets[max(0, i - 1) : i]), around, passage)
-        for i, text in enumerate(texts)
-    ]
+def _candidates(passages: tuple[Passage, ...]) -> list[_Candidate]:
+    """All sentences, each with the words of the one before it; paragraphs without a source read on from each other."""
+    found: list[_Candidate] = []
+    before: frozenset[str] = frozenset()
+    for passage in passages:
+        texts = [text for text in sentences(passage.text) if not is_order(text)]
+        sets = [frozenset(content_words(text)) for text in texts]
+        around = frozenset(content_words(re.sub(r"[_./-]", " ", passage.source))).union(*sets)
+        before = frozenset() if passage.source else before
+        for place, (text, own) in enumerate(zip(texts, sets, strict=True)):
+            found.append(_Candidate(text, place, own, before, around, passage))
+            before = own if not _PRONOUN.match(text) else own | before
+    return found
 
 
 def _weigh(question: str, candidates: list[_Candidate]) -> dict[str, float]:
@@ -98,11 +102,12 @@ def _weigh(question: str, candidates: list[_Candidate]) -> dict[str, float]:
 
 def _cover(candidate: _Candidate, weights: dict[str, float]) -> float:
     found = 0.0
+    beside = _REFERRED if _PRONOUN.match(candidate.text) else _NEIGHBOUR
     for concept, weight in weights.items():
         if concept in candidate.own:
             found += weight
         elif concept in candidate.beside:
-            found += weight * _NEIGHBOUR
+            found += weight * beside
         elif concept in candidate.around:
             found += weight * _PASSAGE
     # A heading or a bare list entry repeats the question's words without answering it.
@@ -135,16 +140,14 @@ def _kind_bonus(question: str, sentence: str) -> float:
             0.1
             if re.search(
                 r"\d|\b(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday|january|march|april|"
-        r"june|july|august)\b",
+                r"june|july|august)\b",
                 sentence,
                 re.I,
             )
             else 0
         )
     if re.search(r"\bwhy\b", asked):
-        bonus += (
-            0.12 if re.search(r"\bbecause|\bsince\b|\bdue to|\bso that|\btherefore", sentence, re.I) else 0
-        )
+        bonus += 0.12 if re.search(r"\bbecause|\bsince\b|\bdue to|\bso that|\btherefore", sentence, re.I) else 0
     return bonus
 
 

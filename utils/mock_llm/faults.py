@@ -27,8 +27,7 @@ def parse_faults(text: str) -> dict[str, float]:
         shares[kind] = _share(kind, value.strip())
     if sum(shares.values()) > 1 + 1e-9:
         raise ValueError(
-            f"The fault shares add up to {sum(shares.values()):g}; they are shares of all requests, at "
-        f"most 1."
+            f"The fault shares add up to {sum(shares.values()):g}; they are shares of all requests, at " f"most 1."
         )
     return shares
 

@@ -45,10 +45,7 @@ def answer_fields(prompt: Prompt) -> str:
 def _read_outputs(system: str) -> list[tuple[str, str, str]]:
     """(name, type, description) of the output fields."""
     section = _OUTPUTS.search(system)
-    return [
-        (name, kind, note.strip())
-        for name, kind, note in _DESCRIBED.findall(section.group(1) if section else "")
-    ]
+    return [(name, kind, note.strip()) for name, kind, note in _DESCRIBED.findall(section.group(1) if section else "")]
 
 
 def _fill(prompt: Prompt, task: str, given: dict[str, str], name: str, kind: str, note: str) -> Any:
@@ -70,9 +67,7 @@ def _fill(prompt: Prompt, task: str, given: dict[str, str], name: str, kind: str
 
 
 def _main_text(given: dict[str, str]) -> str:
-    texts = {
-        key: text for key, text in given.items() if not re.search(r"context|passage|document|history", key)
-    }
+    texts = {key: text for key, text in given.items() if not re.search(r"context|passage|document|history", key)}
     return "\n".join(texts.values())
 
 
@@ -81,17 +76,13 @@ def _say(prompt: Prompt, task: str, given: dict[str, str], name: str, note: str)
     plain speech."""
     from .chat import speak
 
-    passages = tuple(
-        Passage("", text) for key, text in given.items() if re.search(r"context|passage|document", key)
-    )
+    passages = tuple(Passage("", text) for key, text in given.items() if re.search(r"context|passage|document", key))
     text = _main_text(given)
     labels = find_labels(f"{task}\n{note}")
     if labels or re.search(r"sentiment|label", name):
         choice = ", ".join(labels or ("positive", "negative", "neutral"))
         bare = labels or re.search(r"\bone word\b", task, re.I)
-        return speak(
-            prompt.asking(f"{task}\nSentiment: one of: {choice}.{' One word.' if bare else ''}", text)
-        )
+        return speak(prompt.asking(f"{task}\nSentiment: one of: {choice}.{' One word.' if bare else ''}", text))
     if passages:
         return answer_question(prompt.asking(task, text), passages)
     return speak(prompt.asking(task, text))

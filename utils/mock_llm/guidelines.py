@@ -37,13 +37,11 @@ _LIMIT = re.compile(
     r"lines?|bullets?)\b",
     re.I,
 )
-_COUNT = re.compile(
-    r"\b(?:exactly |in |be |a |only )?(one|single|1|two|2|three|3)[ -](word|sentence)s?\b", re.I
-)
+_COUNT = re.compile(r"\b(?:exactly |in |be |a |only )?(one|single|1|two|2|three|3)[ -](word|sentence)s?\b", re.I)
 _NUMBER_WORDS = {"one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 _FOREIGN = {
-    "english": " the is are and of to in a with for ", "german": " der die das und ist nicht mit ein eine ", "french": " le la les et est une des dans pour ",
-    "spanish": " el la los y es una con para que ",
+    "english": " the is are and of to in a with for ", "german": " der die das und ist nicht mit ein eine ",
+    "french": " le la les et est une des dans pour ", "spanish": " el la los y es una con para que ",
 }  # fmt: skip
 
 
@@ -89,9 +87,9 @@ def _check_length(guideline: str, response: str, _: str) -> Finding | None:
         allowed = int(_NUMBER_WORDS.get(limit.group(1).lower(), limit.group(1)))
         found = units[unit](response.strip())
         return _verdict(found <= allowed, f"it has {found} {unit}(s), allowed are {allowed}")
-    if re.search(
-        r"\b(?:concise|brief|short|succinct|to the point)\b", guideline, re.I
-    ) and not _NEGATIVE.search(guideline):
+    if re.search(r"\b(?:concise|brief|short|succinct|to the point)\b", guideline, re.I) and not _NEGATIVE.search(
+        guideline
+    ):
         found = len(response.split())
         return _verdict(found <= 60, f"it has {found} words, and the mock calls up to 60 concise")
     if re.search(r"\b(?:detailed|thorough|comprehensive|elaborate)\b", guideline, re.I):
@@ -118,9 +116,7 @@ def _check_quoted(guideline: str, response: str, _: str) -> Finding | None:
     forbidden = bool(_NEGATIVE.search(_QUOTED.sub("", guideline)))
     found = [phrase for phrase in phrases if phrase.lower() in response.lower()]
     kept = not found if forbidden else bool(found)
-    return _verdict(
-        kept, f"it {'contains ' + repr(found[0]) if found else 'does not contain ' + repr(phrases[0])}"
-    )
+    return _verdict(kept, f"it {'contains ' + repr(found[0]) if found else 'does not contain ' + repr(phrases[0])}")
 
 
 def _check_labels(guideline: str, response: str, _: str) -> Finding | None:
@@ -158,9 +154,7 @@ def _check_manner(guideline: str, response: str, _: str) -> Finding | None:
 def _check_sources(guideline: str, response: str, _: str) -> Finding | None:
     if not re.search(r"\b(?:cit(?:e|es|ation)|sources?|references?|links?)\b", guideline, re.I):
         return None
-    found = re.search(
-        r"\[[\w ./#-]{1,60}\]|https?://|\b[\w-]+\.(?:md|pdf|txt|html)\b|\bsource:", response, re.I
-    )
+    found = re.search(r"\[[\w ./#-]{1,60}\]|https?://|\b[\w-]+\.(?:md|pdf|txt|html)\b|\bsource:", response, re.I)
     forbidden = bool(_NEGATIVE.search(guideline))
     return _verdict(
         bool(found) != forbidden, f"it names {'the source ' + repr(found.group(0)) if found else 'no source'}"
@@ -168,9 +162,7 @@ def _check_sources(guideline: str, response: str, _: str) -> Finding | None:
 
 
 def _check_honesty(guideline: str, response: str, _: str) -> Finding | None:
-    if not re.search(
-        r"\b(?:do(?:es)? not know|don't know|unsure|not certain|admit|unknown)\b", guideline, re.I
-    ):
+    if not re.search(r"\b(?:do(?:es)? not know|don't know|unsure|not certain|admit|unknown)\b", guideline, re.I):
         return None
     if re.search(r"\b(?:if|when|where)\b", guideline, re.I):
         return None
@@ -189,9 +181,7 @@ def _check_topic(guideline: str, response: str, request: str) -> Finding | None:
         return None
     if re.search(r"\bquestion|\brequest|\bquery", told.group(1), re.I) and request:
         share = overlap(content_words(request), content_words(response))
-        return _verdict(
-            share >= 0.3 and not UNKNOWN.search(response), f"it holds {share:.0%} of the request's words"
-        )
+        return _verdict(share >= 0.3 and not UNKNOWN.search(response), f"it holds {share:.0%} of the request's words")
     share = overlap(content_words(told.group(1)), content_words(response))
     forbidden = bool(_NEGATIVE.search(guideline[: told.start(1)]))
     return _verdict(

@@ -27,9 +27,7 @@ _VERDICTS = (
     ("good", "bad"),
 )
 _QUOTED = re.compile(r"[\"'`“]([A-Za-z][\w -]{0,30}|\d+)[\"'`”]")
-_SCALE = re.compile(
-    r"(?:from|between|scale of|scale)\s+(-?\d+(?:\.\d+)?)\s*(?:to|and|-|–)\s*(-?\d+(?:\.\d+)?)", re.I
-)
+_SCALE = re.compile(r"(?:from|between|scale of|scale)\s+(-?\d+(?:\.\d+)?)\s*(?:to|and|-|–)\s*(-?\d+(?:\.\d+)?)", re.I)
 _SCALE_BARE = re.compile(r"\b(-?\d+)\s*(?:to|-|–)\s*(-?\d+)\b")
 
 
@@ -51,8 +49,7 @@ def _decide(m: Materials, result: dict[str, Any], large: bool) -> tuple[Any, str
         value = frustration(m)
         return (
             value,
-            f"searched the user's turns for signs of frustration and of satisfaction at the end; found "
-        f"{value}",
+            f"searched the user's turns for signs of frustration and of satisfaction at the end; found " f"{value}",
         )
     finding = _find(m, large)
     if finding is not None and result.get("type", "string") == "string" and "enum" not in result:
@@ -83,10 +80,8 @@ def _as_sentiment(m: Materials, result: dict[str, Any], large: bool) -> tuple[An
         re.I,
     ):
         return None
-    if (
-        m.has("expectations")
-        or (m.has("outputs") and m.has("inputs"))
-        and re.search(r"\bcorrect|\bagree|\bmatch|\bwhether", m.rules, re.I)
+    if m.has("expectations") or (
+        (m.has("outputs") and m.has("inputs")) and re.search(r"\bcorrect|\bagree|\bmatch|\bwhether", m.rules, re.I)
     ):
         return _label_is_right(m, result, large)
     text = m.get("inputs", "outputs", "text")
@@ -139,9 +134,7 @@ def _by_instructions(m: Materials, large: bool) -> Finding:
     if checked:
         share = sum(finding.score for finding, _ in checked) / len(checked)
         worst, rule = min(checked, key=lambda pair: pair[0].score)
-        return Finding(
-            share, f"{len(checked)} instruction(s) checked; weakest {shorten(rule, 60)!r}: {worst.reason}"
-        )
+        return Finding(share, f"{len(checked)} instruction(s) checked; weakest {shorten(rule, 60)!r}: {worst.reason}")
     context = m.get("context", "document")
     if context:
         return support(outputs, context, inputs, large)
@@ -154,9 +147,7 @@ def _by_instructions(m: Materials, large: bool) -> Finding:
 
 def _instructions(rules: str) -> str:
     """The part of the rules that the judge's author wrote."""
-    rules = re.sub(
-        r"\{\{\s*inputs\s*\}\}", "the question", re.sub(r"\{\{\s*outputs\s*\}\}", "the answer", rules)
-    )
+    rules = re.sub(r"\{\{\s*inputs\s*\}\}", "the question", re.sub(r"\{\{\s*outputs\s*\}\}", "the answer", rules))
     own = re.split(r"your task:|^Instructions\s*-+", rules, flags=re.I | re.M)[-1]
     return re.split(r"you \*must\* format your evaluation", own, flags=re.I)[0]
 
@@ -205,9 +196,9 @@ def _on_options(score: float, options: list[str], result: dict[str, Any], thresh
     if all(re.fullmatch(r"-?\d+(?:\.\d+)?", option) for option in options):
         ordered = sorted(options, key=float)
     else:
-        ranks = {option: _rank(option) for option in options}
+        ranks = {option: (_rank(option), -place) for place, option in enumerate(options)}
         # Options that no rule ranks keep the order in which authors write them: the best first.
-        ordered = sorted(reversed(options), key=lambda option: ranks[option])
+        ordered = sorted(options, key=lambda option: ranks[option])
     if len(ordered) == 2:
         return _typed(ordered[score >= threshold], result)
     return _typed(ordered[min(len(ordered) - 1, int(score * len(ordered)))], result)
@@ -219,9 +210,11 @@ def _rank(option: str) -> float:
         if word in (good, bad):
             return 2.0 if word == good else -2.0
     known = {
-        "partially": -0.1, "partial": -0.1, "somewhat": 0.1, "fully": 2.0, "full": 2.0, "high": 2.0, "medium": 0.0, "low": -2.0, "none": -2.5, "acceptable": 0.5,
-        "supported": 1.5, "unsupported": -1.5, "grounded": 1.5, "ungrounded": -1.5, "complete": 1.5, "incomplete": -1.5, "not": -2.0, "very": 2.0, "always": 2.0, "never": -2.0,
-        "concise": 1.5, "verbose": -1.5, "safe": 1.5, "unsafe": -1.5, "fair": -0.2, "ok": 0.3, "okay": 0.3,
+        "partially": -0.1, "partial": -0.1, "somewhat": 0.1, "fully": 2.0, "full": 2.0, "high": 2.0,
+        "medium": 0.0, "low": -2.0, "none": -2.5, "acceptable": 0.5, "supported": 1.5, "unsupported": -1.5,
+        "grounded": 1.5, "ungrounded": -1.5, "complete": 1.5, "incomplete": -1.5, "not": -2.0, "very": 2.0,
+        "always": 2.0, "never": -2.0, "concise": 1.5, "verbose": -1.5, "safe": 1.5, "unsafe": -1.5,
+        "fair": -0.2, "ok": 0.3, "okay": 0.3,
     }  # fmt: skip
     first = re.split(r"[\s_-]", word)[0]
     return known.get(word, known.get(first, WORDS.get(word, WORDS.get(first, 0.0))))

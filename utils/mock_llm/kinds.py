@@ -6,7 +6,7 @@ from typing import Any
 from .text import content_words, overlap
 
 NUMBER = r"-?\$?\d[\d,]*(?:\.\d+)?"
-_UNITS = (
+_UNIT_NAMES = (
     "km kilometers kilometres kilometer kilometre miles mile m meters metres meter metre cm "
     "centimeters centimetres mm inches inch feet foot "
     "ft yards yard kg kilograms kilogram g grams gram pounds pound lb lbs ounces ounce oz "
@@ -14,7 +14,8 @@ _UNITS = (
     "gallons gallon cups hours hour minutes minute seconds second days day weeks week bytes kb "
     "mb gb tb kmh mph knots acres hectares "
     "tonnes tons stone joules calories kcal watts kilowatts psi bar pascal"
-).split()
+)
+_UNITS = _UNIT_NAMES.split()
 UNIT = r"(?:degrees? )?(?:" + "|".join(sorted(_UNITS, key=len, reverse=True)) + r"|°?[CF])\b"
 _CONVERT = re.compile(
     rf"\bconvert\b|{NUMBER}\s*{UNIT}\s*(?:in|to|into|as)\s+{UNIT}|\bhow many {UNIT}\s+(?:is|"
@@ -38,25 +39,33 @@ _DATE = re.compile(
     re.I,
 )
 _LOOK = re.compile(r"\b(?:search|look up|find|which documents?|list|mention(?:s|ing)?|browse)\b", re.I)
-_QUESTION = re.compile(
-    r"\?|^\s*(?:what|who|where|when|why|how|which|is|are|does|do|can|tell|explain|describe)\b", re.I
-)
+_QUESTION = re.compile(r"\?|^\s*(?:what|who|where|when|why|how|which|is|are|does|do|can|tell|explain|describe)\b", re.I)
 
-_OFFERS = (
-    ("final", re.compile(r"^final[_ ]?answer|provides? (?:a|the) final answer", re.I)),
-    ("convert", re.compile(r"\bconver\w*|\bunits?\b", re.I)),
-    ("math", re.compile(r"\bcalcul\w*|\barithmetic|\bmath\w*|\bexpressions?\b|\b(?:add|multiply|divide|"
-        r"subtract)s?\b|\bcomput(?:e|es|ation)\b|\bsum\b|\bpercent", re.I)),
-    ("date", re.compile(r"\bdates?\b|\bcalendar|\bweekday|\bclock|\bcurrent time|\btoday|\bdays between", re.I)),
-    ("search", re.compile(r"\bsearch\w*|\bkeywords?\b|\bsnippets?\b|\btitles?\b|\bgrep|\bbrowse", re.I)),
-    ("ask", re.compile(r"\brag\b|\bretriev\w*|\bknowledge|\bpassages?\b|\bdocument\w*|\bdocs?\b|\blook\w* ?up|"
-        r"\bwiki\w*|\banswers? (?:a |the )?questions?\b|\bresearch\w*|\bfacts?\b", re.I)),
-)  # fmt: skip
-_ISO_DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
-_ACTS = frozenset(
-    """send create delete book cancel refund issue update order pay transfer submit open close escalate
-    schedule notify write place start stop restart approve reject remove post publish move""".split()
+_OFFERS = tuple(
+    (kind, re.compile(pattern, re.I))
+    for kind, pattern in (
+        ("final", r"^final[_ ]?answer|provides? (?:a|the) final answer"),
+        ("convert", r"\bconver\w*|\bunits?\b"),
+        (
+            "math",
+            r"\bcalcul\w*|\barithmetic|\bmath\w*|\bexpressions?\b|\b(?:add|multiply|divide|subtract)s?\b|"
+            r"\bcomput(?:e|es|ation)\b|\bsum\b|\bpercent",
+        ),
+        ("date", r"\bdates?\b|\bcalendar|\bweekday|\bclock|\bcurrent time|\btoday|\bdays between"),
+        ("search", r"\bsearch\w*|\bkeywords?\b|\bsnippets?\b|\btitles?\b|\bgrep|\bbrowse"),
+        (
+            "ask",
+            r"\brag\b|\bretriev\w*|\bknowledge|\bpassages?\b|\bdocument\w*|\bdocs?\b|\blook\w* ?up|\bwiki\w*|"
+            r"\banswers? (?:a |the )?questions?\b|\bresearch\w*|\bfacts?\b",
+        ),
+    )
 )
+_ISO_DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
+_ACT_NAMES = """
+    send create delete book cancel refund issue update order pay transfer submit open close escalate
+    schedule notify write place start stop restart approve reject remove post publish move
+"""
+_ACTS = frozenset(_ACT_NAMES.split())
 _ROUTE_PREFIX = re.compile(r"^(?:transfer|hand_?off|delegate|route|forward)_?(?:back_)?to_", re.I)
 
 
@@ -116,7 +125,5 @@ def pick_route(options: list[str], request: str) -> str | None:
             if offer_of(option) == kind:
                 return option
     asked = content_words(request)
-    best = max(
-        options, key=lambda option: overlap(content_words(option.replace("_", " ")), asked), default=None
-    )
+    best = max(options, key=lambda option: overlap(content_words(option.replace("_", " ")), asked), default=None)
     return best if best and overlap(content_words(best.replace("_", " ")), asked) else None

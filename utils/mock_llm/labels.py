@@ -26,8 +26,7 @@ _AFTER_COLON = re.compile(
     r"(?:labels?|categories|classes|options|one of|among|values?)\b[^:\n.]{0,30}:\s*([^\n.]+)", re.I
 )
 _SCALE = re.compile(
-    r"\b(?:from |scale of |scale )?(-?\d+)\s*(?:to|-|–|and|through|"
-    r"…)\s*(-?\d+)\b(?:\s*(?:stars?|scale|points?))?",
+    r"\b(?:from |scale of |scale )?(-?\d+)\s*(?:to|-|–|and|through|" r"…)\s*(-?\d+)\b(?:\s*(?:stars?|scale|points?))?",
     re.I,
 )
 _ONE_WORD = re.compile(
@@ -45,8 +44,10 @@ _ONE_WORD = re.compile(
 _ANSWER_LINE = re.compile(
     r"(?:^|\n)\s*(?:sentiment|label|answer|category|class|output|result|rating|classification)\s*:\s*$", re.I
 )
-_FIELD = (r"review|text|input|tweet|sentence|comment|feedback|message|customer review|document|"
-        r"statement|post|content|email|ticket")
+_FIELD = (
+    r"review|text|input|tweet|sentence|comment|feedback|message|customer review|document|"
+    r"statement|post|content|email|ticket"
+)
 _MARK = re.compile(rf"(?:^|(?<=[\s.!?\"(]))(?:{_FIELD})(?: text| below)?\s*(?:#?\d+)?\s*:[ \t]*\n?", re.I)
 _TAG = re.compile(rf"<({_FIELD.replace(' ', '_')})\b[^>]*>(.*?)</\1>", re.S | re.I)
 _FENCE = re.compile(r"(?:\"\"\"|```|''')\s*(.+?)\s*(?:\"\"\"|```|''')", re.S)
@@ -133,14 +134,10 @@ def _opposed(labels: tuple[str, ...]) -> bool:
 def _split_labels(text: str) -> tuple[str, ...]:
     parts = re.split(r"\s*(?:,|/|\||;|\bor\b|\band\b)\s*", text)
     labels = [part.strip(" \"'`*.()[]{}") for part in parts]
-    labels = [
-        re.sub(r"^(?:as|is|either|with|word|words|be|into|one of)\s+", "", label) for label in labels if label
-    ]
+    labels = [re.sub(r"^(?:as|is|either|with|word|words|be|into|one of)\s+", "", label) for label in labels if label]
     return tuple(
         dict.fromkeys(
-            label
-            for label in labels
-            if re.fullmatch(r"[A-Za-z][\w -]{1,30}|-?\d+", label) and label.count(" ") < 3
+            label for label in labels if re.fullmatch(r"[A-Za-z][\w -]{1,30}|-?\d+", label) and label.count(" ") < 3
         )
     )
 

@@ -16,8 +16,7 @@ _TAG = re.compile(
     re.S,
 )
 _FIELD = re.compile(
-    r"^(inputs|outputs|expectations|conversation): (.*?)(?=^(?:inputs|outputs|expectations|"
-    r"conversation): |\Z)",
+    r"^(inputs|outputs|expectations|conversation): (.*?)(?=^(?:inputs|outputs|expectations|" r"conversation): |\Z)",
     re.M | re.S,
 )
 _JUDGE = re.compile(
@@ -70,9 +69,7 @@ def _collect(match: re.Match[str], texts: dict[str, str]) -> None:
     inner = list(_TAG.finditer(match.group(2)))
     for nested in inner if match.group(1) == "claim" else ():
         _collect(nested, texts)
-    if not re.fullmatch(
-        r"\{\{\s*\w+\s*\}\}", match.group(2)
-    ):  # a placeholder: the text stands in the user message
+    if not re.fullmatch(r"\{\{\s*\w+\s*\}\}", match.group(2)):  # a placeholder: the text stands in the user message
         texts.setdefault(match.group(1), match.group(2))
 
 
@@ -88,9 +85,9 @@ def plain_text(value: str) -> str:
 def _leaves(value: Any) -> list[str]:
     if isinstance(value, dict):
         if isinstance(value.get("messages"), list):
-            value = [
-                m for m in value["messages"] if isinstance(m, dict) and m.get("role") in ("user", None)
-            ] or value["messages"]
+            value = [m for m in value["messages"] if isinstance(m, dict) and m.get("role") in ("user", None)] or value[
+                "messages"
+            ]
             return _leaves([m.get("content", m) if isinstance(m, dict) else m for m in value])
         return [leaf for item in value.values() for leaf in _leaves(item)]
     if isinstance(value, list):
@@ -105,11 +102,7 @@ def read_turns(conversation: str) -> list[tuple[str, str]]:
     except ValueError:
         parsed = None
     if isinstance(parsed, list):
-        return [
-            (str(turn.get("role", "")), str(turn.get("content", "")))
-            for turn in parsed
-            if isinstance(turn, dict)
-        ]
+        return [(str(turn.get("role", "")), str(turn.get("content", ""))) for turn in parsed if isinstance(turn, dict)]
     found = re.findall(
         r"^\s*(user|assistant|tool|system|human|ai)\s*:\s*(.*?)(?=^\s*(?:user|assistant|tool|"
         r"system|human|ai)\s*:|\Z)",
@@ -117,6 +110,5 @@ def read_turns(conversation: str) -> list[tuple[str, str]]:
         re.M | re.S | re.I,
     )
     return [
-        ({"human": "user", "ai": "assistant"}.get(role.lower(), role.lower()), text.strip())
-        for role, text in found
+        ({"human": "user", "ai": "assistant"}.get(role.lower(), role.lower()), text.strip()) for role, text in found
     ]

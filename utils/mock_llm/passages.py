@@ -63,7 +63,8 @@ def split_context(text: str) -> tuple[str, tuple[Passage, ...]]:
         found = [match for match in pattern.finditer(text) if match.group(group).strip()]
         if found:
             passages = [p for match in found for p in _read_block(match, group)]
-            return _without(text, [match.span(group) for match in found]), tuple(passages)
+            around = 0 if pattern is _TAGGED else group  # the tags go with their text
+            return _without(text, [match.span(around) for match in found]), tuple(passages)
     return text, ()
 
 

@@ -111,9 +111,7 @@ def read_prompt(request: dict[str, Any]) -> Prompt:
 
 def _read_message(message: dict[str, Any]) -> Message:
     role, text = str(message.get("role", "user")), text_of(message.get("content"))
-    if role == "user" and text.startswith(
-        "Observation:"
-    ):  # smolagents sends results of tools as user messages
+    if role == "user" and text.startswith("Observation:"):  # smolagents sends results of tools as user messages
         role, text = "tool", text.removeprefix("Observation:").strip()
     return Message(
         role=role,

@@ -8,13 +8,9 @@ from collections import Counter
 from .prompt import Prompt
 from .text import shorten, words
 
-_GEPA = re.compile(
-    r"write a new instruction for the assistant|provide the new instructions? within ```", re.I
-)
+_GEPA = re.compile(r"write a new instruction for the assistant|provide the new instructions? within ```", re.I)
 _META = re.compile(r"expert prompt engineer|improve\s+the following prompts|CURRENT PROMPTS:", re.I)
-_PLAIN = re.compile(
-    r"\b(?:improve|rewrite|optimi[sz]e|revise)\b.{0,40}\b(?:prompt|instructions?|template)\b", re.I
-)
+_PLAIN = re.compile(r"\b(?:improve|rewrite|optimi[sz]e|revise)\b.{0,40}\b(?:prompt|instructions?|template)\b", re.I)
 _META_PROMPT = re.compile(
     r"^Prompt name: (.+?)\nTemplate: (.*?)(?=\n\nPrompt name: |\n\nEVALUATION EXAMPLES|"
     r"\n\s*\nPROMPT ENGINEERING|\Z)",
@@ -32,9 +28,7 @@ _LEAF = re.compile(
 
 def asks_to_improve(prompt: Prompt) -> bool:
     """Whether the prompt asks for a better prompt."""
-    return any(pattern.search(prompt.user) for pattern in (_GEPA, _META)) or bool(
-        _PLAIN.search(prompt.user[:400])
-    )
+    return any(pattern.search(prompt.user) for pattern in (_GEPA, _META)) or bool(_PLAIN.search(prompt.user[:400]))
 
 
 def improve(prompt: Prompt) -> str:
@@ -44,10 +38,7 @@ def improve(prompt: Prompt) -> str:
     if _META.search(text):
         found = _META_PROMPT.findall(text)
         return json.dumps(
-            {
-                name.strip(): rewrite_template(template.strip(), read_meta_examples(text))
-                for name, template in found
-            }
+            {name.strip(): rewrite_template(template.strip(), read_meta_examples(text)) for name, template in found}
         )
     fences = _FENCE.findall(text)
     current = fences[0] if fences else text
@@ -67,12 +58,11 @@ def read_meta_examples(text: str) -> list[tuple[str, str, float | None]]:
 def read_gepa_examples(text: str) -> list[tuple[str, str, float | None]]:
     """(output, expected, score) of GEPA's examples, which are markdown headings with values below them."""
     found = []
-    for block in re.split(r"^# Example \d+\s*$", text, flags=re.M)[1:]:
-        block = re.split(r"\n```\s*\n", block)[0]
+    for part in re.split(r"^# Example \d+\s*$", text, flags=re.M)[1:]:
+        block = re.split(r"\n```\s*\n", part)[0]
         sections = dict(re.findall(r"^## ([\w ]+)\n(.*?)(?=^## |\Z)", block, re.S | re.M))
         named = {
-            name.strip().lower(): re.sub(r"^#+ .*\n", "", body, flags=re.M).strip()
-            for name, body in sections.items()
+            name.strip().lower(): re.sub(r"^#+ .*\n", "", body, flags=re.M).strip() for name, body in sections.items()
         }
         output = named.get("outputs") or named.get("generated outputs") or named.get("output") or ""
         expected = named.get("expectations") or named.get("expected") or named.get("feedback") or ""
@@ -107,9 +97,7 @@ def _diagnose(template: str, examples: list[tuple[str, str, float | None]]) -> l
     """Lines to add: allowed labels, the form of the answer, honesty about what the passages lack."""
     expected = [e for _, e, _ in examples if e]
     failed = [
-        (o, e)
-        for o, e, score in examples
-        if e and (score is None or score < 1) and o.strip().lower() != e.lower()
+        (o, e) for o, e, score in examples if e and (score is None or score < 1) and o.strip().lower() != e.lower()
     ]
     lines = []
     labels = _labels(expected)
@@ -127,16 +115,13 @@ def _diagnose(template: str, examples: list[tuple[str, str, float | None]]) -> l
     if re.search(r"\{\{\s*\w*(?:context|passage|document)\w*\s*\}\}", template, re.I) and not re.search(
         r"\bonly\b", template, re.I
     ):
-        lines.append(
-            "Use only the passages, and say that you do not know when they do not contain the answer."
-        )
+        lines.append("Use only the passages, and say that you do not know when they do not contain the answer.")
     if not lines and not examples:
         lines.append("Be specific, follow the requested format exactly, and answer concisely.")
     if not lines and failed:
         output, wanted = failed[0]
         lines.append(
-            f"For example, the answer {shorten(output, 60)!r} was wrong where {shorten(wanted, 60)!r} "
-        f"was wanted."
+            f"For example, the answer {shorten(output, 60)!r} was wrong where {shorten(wanted, 60)!r} " f"was wanted."
         )
     return lines
 

@@ -58,9 +58,7 @@ def to_passages(result: str) -> tuple[Passage, ...]:
     if isinstance(value, dict):
         return (_from_record(value),)
     if isinstance(value, list):
-        return tuple(
-            _from_record(item) if isinstance(item, dict) else Passage("", str(item)) for item in value
-        )
+        return tuple(_from_record(item) if isinstance(item, dict) else Passage("", str(item)) for item in value)
     return tuple(split_passages(result))
 
 

@@ -57,17 +57,13 @@ class _Filler:
         by_name = {str(value): value for value in values}
         labels = tuple(by_name)
         text_words = content_words(self._text)
-        named = [
-            label for label in labels if overlap(content_words(label.replace("_", " ")), text_words) == 1
-        ]
+        named = [label for label in labels if overlap(content_words(label.replace("_", " ")), text_words) == 1]
         if len(named) == 1 and self._opinion.sign == 0:
             return by_name[named[0]]
         chosen = choose_label(labels, self._text, self._opinion)
         route = pick_route(list(labels), find_question(self._prompt))
         shares = overlap(content_words(chosen), text_words)
-        is_sentiment = any(
-            word in ("positive", "negative", "neutral") for label in labels for word in words(label)
-        )
+        is_sentiment = any(word in ("positive", "negative", "neutral") for label in labels for word in words(label))
         return by_name[chosen if is_sentiment or shares or route is None else route]
 
     def _decide(self, hint: str) -> bool:
@@ -91,9 +87,7 @@ class _Filler:
         elif _SCORE.search(hint) and not self._numbers_named(name):
             value = self._on_scale(*self._range(hint, low, high))
         else:
-            value = (
-                float(self._numbers.pop(0).replace("$", "").replace(",", "")) if self._numbers else (low or 0)
-            )
+            value = float(self._numbers.pop(0).replace("$", "").replace(",", "")) if self._numbers else (low or 0)
         value = max(low, value) if low is not None else value
         value = min(high, value) if high is not None else value
         return round(value) if kind == "integer" else round(value, 3)
@@ -120,9 +114,7 @@ class _Filler:
     def _list(self, schema: dict[str, Any], name: str) -> list[Any]:
         item = resolve(schema.get("items") or {}, self._root)
         if "enum" in item:
-            mentioned = [
-                v for v in item["enum"] if overlap(content_words(str(v)), content_words(self._text)) == 1
-            ]
+            mentioned = [v for v in item["enum"] if overlap(content_words(str(v)), content_words(self._text)) == 1]
             return mentioned or [self._choose(item["enum"])]
         if item.get("type") in ("number", "integer"):
             return [float(n.replace("$", "").replace(",", "")) for n in self._numbers]

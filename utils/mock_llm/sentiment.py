@@ -26,6 +26,10 @@ _TOKEN = re.compile(r"[a-z]+(?:[-'][a-z]+)*|\d+|[.,;:!?()]")
 _PHRASES_BY_FIRST: dict[str, list[tuple[list[str], float]]] = {}
 for _phrase, _weight in sorted(PHRASES.items(), key=lambda item: -len(item[0].split())):
     _PHRASES_BY_FIRST.setdefault(_phrase.split()[0], []).append((_phrase.split(), _weight))
+_EXCLAIMED = re.compile(
+    r"\W*(?:oh |how |well |wow |just )?(?:great|wonderful|fantastic|perfect|brilliant|lovely|awesome|nice|super|"
+    r"excellent|amazing|charming|marvell?ous|terrific|splendid|delightful|congratulations)\s*[,.!]"
+)
 _NEGATION_SCOPE = 5  # words
 _NEGATED = -0.7  # a negated word turns and weakens: "not great" is milder than "awful"
 _STRONG, _MIXED = 2.2, 1.5
@@ -33,12 +37,16 @@ _STRONG, _MIXED = 2.2, 1.5
 
 @dataclass(frozen=True)
 class Opinion:
-    """How favourable and how unfavourable a text is (both at least 0), and the verdict drawn from them."""
+    """How favourable and how unfavourable a text is (both at least 0), and the verdict drawn from them.
+
+    `doubts` counts the words that the reader saw but could not interpret.
+    """
 
     favourable: float
     unfavourable: float
     neutral_cues: int
     score: float
+    doubts: int = 0
 
     @property
     def sign(self) -> int:
@@ -62,7 +70,7 @@ class Opinion:
         """Between 0.5 and 0.99: near the limits of neutral it is low."""
         distance = abs(self.score) if self.sign else max(0.0, 1.2 - abs(self.score))
         contested = min(self.favourable, self.unfavourable)
-        return round(max(0.5, min(0.99, 0.55 + 0.15 * distance - 0.08 * contested)), 2)
+        return round(max(0.5, min(0.99, 0.55 + 0.15 * distance - 0.08 * contested - 0.12 * self.doubts)), 2)
 
 
 def judge_text(text: str, large: bool) -> Opinion:
@@ -75,12 +83,12 @@ def judge_text(text: str, large: bool) -> Opinion:
     favourable = sum(weight for _, weight in hits if weight > 0)
     unfavourable = -sum(weight for _, weight in hits if weight < 0)
     score = (favourable - unfavourable) / max(1.0, len(hits)) ** 0.5
-    cues = sum(token in NEUTRAL_CUES for token in tokens) + sum(
-        phrase in lowered for phrase in NEUTRAL_PHRASES
-    )
+    cues = sum(token in NEUTRAL_CUES for token in tokens) + sum(phrase in lowered for phrase in NEUTRAL_PHRASES)
     if large and _sounds_ironic(lowered, tokens, favourable):
         score, favourable, unfavourable = -max(1.5, favourable / 2), 0.0, max(unfavourable, favourable, 1.5)
-    return Opinion(favourable, unfavourable, cues if large else min(cues, 1), score)
+    # The small model cannot read negation and contrast, but it can tell that they are there.
+    doubts = 0 if large else sum(token in NEGATORS or token in CONTRASTS for token in tokens)
+    return Opinion(favourable, unfavourable, cues if large else min(cues, 1), score, doubts)
 
 
 def _find_hits(tokens: list[str], large: bool) -> list[tuple[int, float]]:
@@ -140,10 +148,7 @@ def _clause_before(tokens: list[str], place: int) -> list[str]:
     """The words before `place` in the same clause."""
     start = place
     while (
-        start > 0
-        and place - start < 6
-        and tokens[start - 1] not in ".,;:!?()"
-        and tokens[start - 1] not in CONTRASTS
+        start > 0 and place - start < 6 and tokens[start - 1] not in ".,;:!?()" and tokens[start - 1] not in CONTRASTS
     ):
         start -= 1
     return tokens[start:place]
@@ -167,6 +172,7 @@ def _sounds_ironic(text: str, tokens: list[str], favourable: float) -> bool:
     """A warm opening that people use ironically, or exclaimed praise, together with a mishap."""
     mishap = any(token in MISHAPS for token in tokens)
     opening = any(text.startswith(cue) or f". {cue}" in text or f", {cue}" in text for cue in IRONIC_OPENINGS)
+    opening = opening or bool(_EXCLAIMED.match(text))
     quoted = bool(
         re.search(
             r"(?:so-called|\"(?:new|fast|fresh|premium|quality|service|support|luxury|deluxe|helpful)\")",

@@ -30,9 +30,7 @@ _TOLD = re.compile(r"\b(?:my|i am|i'm|i live|i work|i have|i prefer|i like|call 
 def frustration(m: Materials) -> str:
     """none, resolved or unresolved, from the user's own words."""
     said = [text for role, text in read_turns(m.get("conversation")) if role == "user"]
-    upset = [
-        i for i, text in enumerate(said) if _FRUSTRATED.search(text) or judge_text(text, True).score < -1.5
-    ]
+    upset = [i for i, text in enumerate(said) if _FRUSTRATED.search(text) or judge_text(text, True).score < -1.5]
     if not upset:
         return "none"
     return "resolved" if upset[-1] < len(said) - 1 and _SATISFIED.search(said[-1]) else "unresolved"
@@ -42,14 +40,12 @@ def all_answered(m: Materials, _: bool) -> Finding:
     """Each request of the user must be taken up by a later reply."""
     turns = read_turns(m.get("conversation"))
     for place, (role, text) in enumerate(turns):
-        if role != "user" or "?" not in text and len(content_words(text)) < 3:
+        if role != "user" or ("?" not in text and len(content_words(text)) < 3):
             continue
         earlier = tuple(Message(r, t) for r, t in turns[:place])
         replies = " ".join(t for r, t in turns[place + 1 :] if r == "assistant")
         for request in split_request(text):
-            finding = relevance(
-                standalone(request, earlier), re.sub(r"^I do not know[^.]*\.", "", replies) or replies
-            )
+            finding = relevance(standalone(request, earlier), re.sub(r"^I do not know[^.]*\.", "", replies) or replies)
             if finding.score < 0.25 and not (UNKNOWN.search(replies) and len(replies) > 30):
                 return Finding(0.0, f"not taken up: {shorten(request, 60)!r}; {finding.reason}")
     return Finding(1.0, "every request is taken up by a later reply")
@@ -69,9 +65,7 @@ def retention(m: Materials, _: bool) -> Finding:
             return Finding(0.0, f"the user said {shorten(fact, 60)!r}, the last reply does not know it")
         share = overlap(personal_words(fact), personal_words(replies[-1]))
         if share < 0.4 or contradicts(fact, replies[-1]):
-            return Finding(
-                0.2, f"the user said {shorten(fact, 60)!r}, the last reply holds {share:.0%} of it"
-            )
+            return Finding(0.2, f"the user said {shorten(fact, 60)!r}, the last reply holds {share:.0%} of it")
     return Finding(1.0, f"{len(wanted)} earlier statement(s) matter for the last reply, and it keeps to them")
 
 
@@ -83,7 +77,7 @@ def role_kept(m: Materials, _: bool) -> Finding:
             for t in replies
             if re.search(
                 r"\bas an ai language model\b|\bi am not (?:really )?(?:an? )?(?:assistant|agent)\b|\bi "
-        r"refuse to play\b",
+                r"refuse to play\b",
                 t,
                 re.I,
             )
@@ -101,11 +95,7 @@ def tools_efficient(m: Materials, _: bool) -> Finding:
     repeated = next((text for i, text in enumerate(calls) if text in calls[:i]), "")
     return Finding(
         0.0 if repeated else 1.0,
-        (
-            f"repeated: {shorten(repeated, 60)!r}"
-            if repeated
-            else f"{len(calls)} tool message(s), none repeated"
-        ),
+        (f"repeated: {shorten(repeated, 60)!r}" if repeated else f"{len(calls)} tool message(s), none repeated"),
     )
 
 
@@ -114,9 +104,7 @@ def goal_reached(m: Materials, _: bool) -> Finding:
     goal = re.search(r"following goal:\s*(.+?)\n\s*\n", m.rules, re.S)
     so_far = re.search(r"conversation so far:\s*(.*)", m.rules, re.S | re.I)
     wanted = content_words(goal.group(1)) if goal else []
-    replies = " ".join(
-        text for role, text in read_turns(so_far.group(1) if so_far else "") if role == "assistant"
-    )
+    replies = " ".join(text for role, text in read_turns(so_far.group(1) if so_far else "") if role == "assistant")
     last = re.search(r"just responded with:\s*(.+?)\n\s*\n", m.rules, re.S)
     share = overlap(wanted, content_words(f"{replies} {last.group(1) if last else ''}"))
     return Finding(share, f"the replies hold {share:.0%} of the goal's words")

@@ -7,13 +7,10 @@ from .text import content_words, overlap, sentences, shorten
 _GREETING = re.compile(
     r"^\s*(?:hello|hi|hey|good (?:morning|afternoon|evening)|greetings)\b[\s\w,]{0,20}[!.]?\s*$", re.I
 )
-_THANKS = re.compile(
-    r"^\s*(?:thanks|thank you|many thanks|great, thanks|cheers|ok thanks)\b[^?]{0,40}$", re.I
-)
+_THANKS = re.compile(r"^\s*(?:thanks|thank you|many thanks|great, thanks|cheers|ok thanks)\b[^?]{0,40}$", re.I)
 _HOW = re.compile(r"\bhow are you\b|\bhow do you do\b", re.I)
 _WHO = re.compile(
-    r"\bwho are you\b|\bwhat are you\b|\bwhat can you do\b|\bare you (?:an? )?(?:ai|bot|human|"
-    r"robot|model|real)\b",
+    r"\bwho are you\b|\bwhat are you\b|\bwhat can you do\b|\bare you (?:an? )?(?:ai|bot|human|" r"robot|model|real)\b",
     re.I,
 )
 _SUMMARY = re.compile(r"\b(?:summari[sz]e|summary|tl;?dr|in a nutshell|key points|main points)\b", re.I)
@@ -22,8 +19,10 @@ _ORDER = re.compile(
     r"conversation|summary|tl;?dr|you are)\b[^\n]*?(?::\s*|\n|(?<=[.])\s)",
     re.I,
 )
-ABOUT = ("a small rule-based mock model: I label sentiment, answer from passages, call tools, judge "
-        "answers and improve prompts")
+ABOUT = (
+    "a small rule-based mock model: I label sentiment, answer from passages, call tools, judge "
+    "answers and improve prompts"
+)
 
 
 def talk(text: str) -> str | None:

@@ -14,8 +14,7 @@ _LONG = re.compile(
     re.I,
 )
 _WORD_LIMIT = re.compile(
-    r"\b(?:at most|up to|maximum(?: of)?|no more than|under|within|fewer than|less than|"
-    r"in)\s+(\d+)\s+words?\b",
+    r"\b(?:at most|up to|maximum(?: of)?|no more than|under|within|fewer than|less than|" r"in)\s+(\d+)\s+words?\b",
     re.I,
 )
 _CITE = re.compile(
@@ -38,8 +37,9 @@ _AUDIENCES = {
     r"experts?|engineers?|developers?|specialists?|technical|professionals": "In technical terms: ",
     r"executives?|managers?": "In short: ",
 }
-_LANGUAGES = ("German|French|Spanish|Italian|Dutch|Portuguese|Japanese|Chinese|Polish|Russian|Korean|"
-        "Turkish|Arabic|Hindi")
+_LANGUAGES = (
+    "German|French|Spanish|Italian|Dutch|Portuguese|Japanese|Chinese|Polish|Russian|Korean|" "Turkish|Arabic|Hindi"
+)
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,7 @@ class Style:
             text = " ".join(text.split()[: self.word_limit])
         if self.cite and source:
             text = f"{text} [{source}]"
-        note = (
-            f" (The mock cannot write {self.language}; this is the passage's own wording.)"
-            if self.language
-            else ""
-        )
+        note = f" (The mock cannot write {self.language}; this is the passage's own wording.)" if self.language else ""
         return f"{self.opening}{text}{note}"
 
 
@@ -114,9 +110,7 @@ def _opening(frame: str) -> str:
 
 def _tone_part(frame: str) -> str:
     """The places that speak of tone: a passage that is friendly by itself does not count."""
-    return " ".join(
-        re.findall(r"[^\n.]{0,40}\b(?:tone|manner|style|voice|way|be)\b[^\n.]{0,40}", frame, re.I)
-    )
+    return " ".join(re.findall(r"[^\n.]{0,40}\b(?:tone|manner|style|voice|way|be)\b[^\n.]{0,40}", frame, re.I))
 
 
 def _reader_parts(frame: str) -> list[str]:

@@ -11,36 +11,41 @@ _SENTENCE_END = re.compile(
 _BLOCK = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]|#+)\s)|(?<=:)\n|(?<=[.!?])\n")
 _HEADING = re.compile(r"^\s*#+\s*|^\s*(?:[-*•]|\d+[.)])\s+")
 
-STOP_WORDS = frozenset(
-    """a about above after again all also am an and any anybody anyone are aren't as at be because been before
-    being below between both but by can can't cannot could couldn't did didn't do does doesn't doing don't
-    down during each either else ever every few for from further get gets give given gives got had has have
-    having he her here hers him his how i if in into is isn't it it's its itself just kind know let let's like
-    may me might more most much must my need needs no nor not now of off on once one only or other our out
-    over own per please same shall she should so some such tell than that that's the their them then there
-    there's these they this those through to too under until up upon us use used using very was wasn't we were
-    weren't what what's when where whether which while who whom whose why will with within without won't would
-    wouldn't you your yours many long old far often according say says said mean means describe explain happen
-    happens please name exist exists answer question""".split()
-)
+_STOP_WORDS = """
+    a about above after again all also am an and any anybody anyone are aren't as at be because been
+    before being below between both but by can can't cannot could couldn't did didn't do does doesn't
+    doing don't down during each either else ever every few for from further get gets give given gives
+    got had has have having he her here hers him his how i if in into is isn't it it's its itself just
+    kind know let let's like may me might more most much must my need needs no nor not now of off on
+    once one only or other our out over own per please same shall she should so some such tell than that
+    that's the their them then there there's these they this those through to too under until up upon us
+    use used using very was wasn't we were weren't what what's when where whether which while who whom
+    whose why will with within without won't would wouldn't you your yours many long old far often
+    according say says said mean means describe explain happen happens please name exist exists answer
+    question
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 # Ordinary synonyms that questions and manuals mix freely; each group counts as its first word.
-_SYNONYM_GROUPS = """price cost fee charge|holiday vacation leave|employee staff worker|buy purchase order| refund
+_SYNONYM_GROUPS = """
+    price cost fee charge|holiday vacation leave|employee staff worker|buy purchase order| refund
     reimburse|begin start launch|end finish stop|error failure fault|fast quick rapid|big large huge|
     small little tiny|delete remove erase|create make build|show display|choose select pick|allow
     permit| forbid prohibit disallow|help assist support|car vehicle|phone telephone|minimum
     least|maximum most| repair fix mend|doctor physician|client customer|company firm business|salary
     pay wage|weight weigh| height tall high|length long|deadline due|require need must|contain include
     hold|live reside|die death| author writer write written wrote|founder found establish|invent
-    inventor|capital|temperature degree|ship deliver| warranty guarantee|keep retain store|change
-    modify edit|increase raise grow|decrease reduce lower| document file|picture image photo|speed
-    velocity|storage disk|laptop notebook|password passcode"""
+    inventor|capital|temperature degree|ship deliver| warranty guarantee|keep retain store|change modify
+    edit|increase raise grow|decrease reduce lower| document file|picture image photo|speed
+    velocity|storage disk|laptop notebook|password passcode
+"""
 
 _SUFFIXES = (
-    ("ations", "at"), ("ation", "at"), ("ators", "at"), ("ator", "at"), ("ating", "at"), ("ated", "at"), ("ates", "at"),
-    ("ate", "at"), ("ements", ""), ("ement", ""), ("ments", ""), ("ment", ""), ("ness", ""), ("ities", ""), ("ity", ""),
-    ("ions", ""), ("ion", ""), ("fully", ""), ("ings", ""), ("ing", ""), ("ies", "y"), ("ied", "y"), ("edly", ""),
-    ("ed", ""), ("ers", ""), ("er", ""), ("ors", ""), ("or", ""), ("ly", ""), ("es", ""), ("s", ""), ("e", ""),
+    ("ations", "at"), ("ation", "at"), ("ators", "at"), ("ator", "at"), ("ating", "at"), ("ated", "at"),
+    ("ates", "at"), ("ate", "at"), ("ements", ""), ("ement", ""), ("ments", ""), ("ment", ""), ("ness", ""),
+    ("ities", ""), ("ity", ""), ("ions", ""), ("ion", ""), ("fully", ""), ("ings", ""), ("ing", ""),
+    ("ies", "y"), ("ied", "y"), ("edly", ""), ("ed", ""), ("ers", ""), ("er", ""), ("ors", ""), ("or", ""),
+    ("ly", ""), ("es", ""), ("s", ""), ("e", ""),
 )  # fmt: skip
 
 
@@ -70,9 +75,7 @@ def stem(word: str) -> str:
     return word[:-1] + "i" if len(word) > 3 and word.endswith("y") else word
 
 
-_SYNONYMS = {
-    stem(word): stem(group.split()[0]) for group in _SYNONYM_GROUPS.split("|") for word in group.split()
-}
+_SYNONYMS = {stem(word): stem(group.split()[0]) for group in _SYNONYM_GROUPS.split("|") for word in group.split()}
 
 
 @lru_cache(maxsize=50_000)
@@ -84,9 +87,7 @@ def concept(word: str) -> str:
 
 def content_words(text: str) -> list[str]:
     """Concepts of the words that carry meaning, in order, with repetitions."""
-    return [
-        concept(word) for word in words(text) if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())
-    ]
+    return [concept(word) for word in words(text) if word not in STOP_WORDS and (len(word) > 1 or word.isdigit())]
 
 
 def numbers(text: str) -> set[str]:

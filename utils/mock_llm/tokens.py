@@ -9,6 +9,7 @@ rule.
 import json
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 TOKENS_PER_MESSAGE = 4
@@ -27,7 +28,7 @@ def pieces(text: str) -> list[str]:
     if not starts:
         return []
     cuts = [0, *(_before_space(text, start) for start in starts[1:]), len(text)]
-    return [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(cuts)]
 
 
 def _before_space(text: str, start: int) -> int:

@@ -29,9 +29,7 @@ _SPLIT = re.compile(
     r"check)\b)|,\s+(?=(?:multiply|divide|convert|calculate|compute)\b)",
     re.I,
 )
-_PRONOUN = re.compile(
-    r"it|that|this|them|(?:the|this|that) (?:result|number|answer|total|amount|value)", re.I
-)
+_PRONOUN = re.compile(r"it|that|this|them|(?:the|this|that) (?:result|number|answer|total|amount|value)", re.I)
 # Words of the request about the search itself, which no passage can answer.
 _ABOUT_SEARCH = re.compile(
     r"\b(?:in|from|across|according to) (?:the|our|my|these) (?:documents?|docs|manual|files|"
@@ -81,9 +79,7 @@ def make_plan(prompt: Prompt, functions: list[dict[str, Any]]) -> Plan:
     findings: list[str] = []
     said: tuple[Message, ...] = ()
     for part in split_request(question):
-        finding = yield from worker.serve(
-            standalone(part, said) if need_of(part) not in ("math", "convert") else part
-        )
+        finding = yield from worker.serve(standalone(part, said) if need_of(part) not in ("math", "convert") else part)
         said = (*said, Message("user", part))
         if finding:
             findings.append(finding)
@@ -129,15 +125,13 @@ class _Worker:
         if offer == "math":
             return (yield from self._calculate(function, part))
         if offer == "convert":
-            part = yield from self._with_amount(function, part)
+            part = yield from self._with_amount(part)
         result = yield from self._call(function, part)
         return self._say(function, part, result)
 
     def _choose(self, part: str, without: str = "") -> dict[str, Any] | None:
         offered = [
-            f
-            for f in self._functions
-            if not without or offer_of(f["name"], f.get("description") or "") != without
+            f for f in self._functions if not without or offer_of(f["name"], f.get("description") or "") != without
         ]
         best = max(offered, key=lambda function: score_tool(function, part), default=None)
         return best if best is not None and score_tool(best, part) >= _ENOUGH else None
@@ -195,13 +189,12 @@ class _Worker:
         plain = re.sub(r"^(?:the |number of |amount of )+", "", phrase, flags=re.I)
         return number_in(usable[-1:] if pronoun else usable, "" if pronoun else plain)
 
-    def _with_amount(self, function: dict[str, Any], part: str) -> Generator[Call, str, str]:
+    def _with_amount(self, part: str) -> Generator[Call, str, str]:
         """The part with the number to convert: its own, or one that was found or must be looked up first."""
         if re.search(rf"{NUMBER}\s*{UNIT}", part, re.I):
             return part
         phrase = re.search(
-            r"\b(?:convert|express|turn|what(?:'s| is)|how (?:much|long|tall) is)\s+(.+?)\s+(?:to|into|"
-        r"in)\s+(.+)",
+            r"\b(?:convert|express|turn|what(?:'s| is)|how (?:much|long|tall) is)\s+(.+?)\s+(?:to|into|" r"in)\s+(.+)",
             part,
             re.I,
         )
@@ -232,10 +225,7 @@ class _Worker:
             if evidence:
                 return style.write(evidence.sentences, evidence.passage.source)
             answered = (
-                offer == "ask"
-                and isinstance(parse(result), dict | str)
-                and len(value) < 300
-                and is_sentence(value)
+                offer == "ask" and isinstance(parse(result), dict | str) and len(value) < 300 and is_sentence(value)
             )
             return value if answered else UNKNOWN.replace("passages", "results")
         return value if is_sentence(value) else f"The result of {function['name']} is {value}."
@@ -253,7 +243,5 @@ def _math_arguments(function: dict[str, Any], expression: str, part: str) -> dic
     texts = [name for name, schema in properties.items() if schema.get("type") == "string"]
     if not texts:
         return fill(parameters, re.sub(r"[-+*/()]+", " ", expression.replace("**", " ")))
-    named = next(
-        (name for name in texts if re.search(r"expr|formula|equation|calc|input|query", name, re.I)), texts[0]
-    )
+    named = next((name for name in texts if re.search(r"expr|formula|equation|calc|input|query", name, re.I)), texts[0])
     return {**fill({**parameters, "required": []}, part), named: expression}

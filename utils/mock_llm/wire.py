@@ -102,16 +102,29 @@ def responses_body(request: dict[str, Any], reply: Reply, usage: Usage) -> dict[
                 "content": [part],
             }
         ]
+    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
     return {
-        "id": head["id"], "object": "response", "created_at": _CREATED, "model": head["model"], "status": "completed",
-        "output": output, "error": None, "incomplete_details": None, "instructions": request.get("instructions"),
-        "metadata": {}, "parallel_tool_calls": True, "temperature": None, "top_p": None, "tool_choice": "auto",
-        "tools": request.get("tools") or [], "system_fingerprint": FINGERPRINT,
+        **head,
+        "object": "response",
+        "created_at": _CREATED,
+        "status": "completed",
+        "output": output,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": request.get("instructions"),
+        "metadata": {},
+        "parallel_tool_calls": True,
+        "temperature": None,
+        "top_p": None,
+        "tool_choice": "auto",
+        "tools": request.get("tools") or [],
         "usage": {
-            "input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens, "total_tokens": usage.total_tokens,
-            "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0},
+            "input_tokens": usage.prompt_tokens,
+            "output_tokens": usage.completion_tokens,
+            "total_tokens": usage.total_tokens,
+            **details,
         },
-    }  # fmt: skip
+    }
 
 
 def _head(request: dict[str, Any], kind: str) -> dict[str, Any]:
