@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 import mlflow
+import pandas as pd
 from mlflow.entities import LiveSpan, SpanEvent, SpanStatus, SpanStatusCode, SpanType
 from mlflow.tracing.constant import SpanAttributeKey
 from mlflow.tracing.distributed import (
@@ -101,8 +102,9 @@ def openai_caller(question: Question) -> Caller:
         answer = client.chat.completions.create(
             model=settings.model, temperature=settings.temperature, messages=messages
         )
-        used: Any = answer.usage
-        return Reply(answer.choices[0].message.content or "", used.prompt_tokens, used.completion_tokens)
+        used = answer.usage  # some servers count nothing
+        counts = (used.prompt_tokens, used.completion_tokens) if used else (None, None)
+        return Reply(answer.choices[0].message.content or "", *counts)
 
     return call
 
@@ -128,6 +130,7 @@ def open_caller(question: Question, joined: DriverTrace | None, share: float) ->
     with set_tracing_context_from_http_request_headers(joined.headers):
         yield sampled_call
         mlflow.flush_trace_async_logging()
+    AUTOLOG[question.client](disable=True)  # Spark uses this worker again, perhaps with the other client
 
 
 def write_spans(root: LiveSpan, question: Question, done: Classified, share: float) -> int:
@@ -147,7 +150,8 @@ def write_spans(root: LiveSpan, question: Question, done: Classified, share: flo
                 span.add_event(SpanEvent.from_exception(RuntimeError(call["error"])))
                 span.end(status=SpanStatus(SpanStatusCode.ERROR, call["error"]), end_time_ns=call["ended_ns"])
             else:
-                span.set_attribute(SpanAttributeKey.CHAT_USAGE, usage(row.prompt_tokens, row.completion_tokens))
+                if pd.notna(row.prompt_tokens):
+                    span.set_attribute(SpanAttributeKey.CHAT_USAGE, usage(row.prompt_tokens, row.completion_tokens))
                 span.end(outputs=row.answer, end_time_ns=call["ended_ns"])
             written += 1
     return written

@@ -99,6 +99,7 @@ def open_classifier(
     with set_tracing_context_from_http_request_headers(tracing.headers):
         yield call
         mlflow.flush_trace_async_logging()  # inside the block: outside, every span of this worker is lost
+    mlflow.langchain.autolog(disable=True)  # Spark uses this worker again, for jobs that may trace in another way
 
 
 def run(llm: Backend, rows: JobRows, spark: SparkOptions, share: float, custom_spans: bool) -> Outcome:

@@ -122,7 +122,7 @@ def build_engine(index: "VectorStoreIndex", llm: Backend, template: str, top_k: 
     return index.as_query_engine(
         llm=llm.llama_index(),
         similarity_top_k=top_k,
-        response_mode=ResponseMode.SIMPLE_SUMMARIZE,  # all passages in one call: one question, one LLM span
+        response_mode=ResponseMode.COMPACT,  # passages that fit go into one call: one question, one LLM call
         text_qa_template=PromptTemplate(to_single_braces(template)),
     )
 

@@ -195,7 +195,7 @@ def main() -> None:
         ]
     )
     show("1.1", {"best model": outcome.best.name, "first held-out patient, predicted": outcome.prediction},
-         run_id=outcome.run_ids[outcome.best.name])  # fmt: skip
+         run_id=outcome.best.source_run_id)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -74,13 +74,19 @@ def read_partition(batches: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]
 
 
 def _walk(root: Path) -> Iterator[DocumentFile]:
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, onerror=_cannot_list):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
             path = Path(folder) / name
-            inside = not path.is_symlink() or path.resolve().is_relative_to(root)
+            # A pipe or a device would be waited for.
+            inside = path.is_file() and path.resolve().is_relative_to(root)
             if inside and not name.startswith(".") and path.suffix.lower() in READERS:
                 yield DocumentFile(path.relative_to(root).as_posix(), str(path))
+
+
+def _cannot_list(error: OSError) -> None:
+    problem = f"cannot list the folder {error.filename}: {error.strerror}"
+    raise InputError(problem, "check its permissions") from error
 
 
 def _read_text(path: Path) -> str:
@@ -98,18 +104,15 @@ def _read_html(path: Path) -> str:
 
 def _read_pdf(path: Path) -> str:
     from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
 
     try:
-        return "\n\n".join(page.extract_text() for page in PdfReader(path).pages)
-    except (
-        PyPdfError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:  # what broken files make pypdf raise
+        text = "\n\n".join(page.extract_text() for page in PdfReader(path).pages)
+    except OSError:
+        raise
+    except Exception as error:  # broken files make pypdf raise far more than its own errors
         raise UnreadableDocument(f"broken PDF ({type(error).__name__})") from error
+    # A wrong character map yields halves of characters, which no UTF-8 can hold.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 READERS = {

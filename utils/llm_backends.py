@@ -28,6 +28,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
 DUMMY_KEY = "not-needed"  # clients insist on a key; mock and Ollama do not look at it
 PROBE_SECONDS = 4.0
+CONTEXT_TOKENS = 4096  # what LlamaIndex fits its prompts into
 ENDPOINT_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_KEY")
 
 
@@ -82,17 +83,19 @@ class BackendSettings:
         if self.llm_type == "ollama":
             from llama_index.llms.ollama import Ollama
 
+            # Left to itself the client takes the model's whole window, for which Ollama then reserves memory.
             arguments = {
                 "model": self.model,
                 "base_url": self.ollama_url,
                 "request_timeout": self.request_timeout,
+                "context_window": CONTEXT_TOKENS,
             }
             return Ollama(**{**arguments, "temperature": self.temperature, **overrides})
         from llama_index.llms.openai_like import OpenAILike
 
         usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if streaming else {}
         endpoint: dict[str, Any] = {"model": self.model, "api_base": self.base_url, "api_key": self.api_key}
-        kind = {"is_chat_model": True, "is_function_calling_model": True, "context_window": 4096}
+        kind = {"is_chat_model": True, "is_function_calling_model": True, "context_window": CONTEXT_TOKENS}
         limits = {
             "temperature": self.temperature,
             "timeout": self.request_timeout,

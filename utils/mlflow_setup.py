@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent  # the checkout: plain `mlflow ui` there shows the default store
 STATE_DIR = ROOT / ".mlflow-learn"  # answers, indexes, caches, checkpoints
 PROBE_SECONDS = 3
-SQL_SERVERS = ("postgresql", "mysql", "mssql")
+SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 AUTOLOG_FLAVORS = ("sklearn", "langchain", "llama_index", "openai")
 
 
@@ -76,7 +76,11 @@ def check_store(uri: str) -> None:
     Raises:
         StoreError: with the cure.
     """
-    scheme = urlsplit(uri).scheme
+    try:
+        parts = urlsplit(uri)
+        scheme, _ = parts.scheme, parts.port
+    except ValueError as error:
+        raise StoreError(f"{uri} is no address ({error})", "check --tracking-uri") from error
     if scheme in ("", "file") or (os.name == "nt" and len(scheme) == 1):
         folder = uri.removeprefix("file://").removeprefix("file:")
         raise StoreError(
@@ -87,7 +91,7 @@ def check_store(uri: str) -> None:
         _check_sqlite(uri)
     elif scheme in ("http", "https"):
         _check_server(uri)
-    elif scheme.startswith(SQL_SERVERS):
+    elif scheme.split("+")[0] in SQL_PORTS:
         _check_reachable(uri)
 
 
@@ -149,10 +153,7 @@ def _account_refused(uri: str, status: int) -> StoreError:
 
 def _check_reachable(uri: str) -> None:
     parts = urlsplit(uri)
-    host, port = (
-        parts.hostname or "localhost",
-        parts.port or {"postgresql": 5432}.get(parts.scheme.split("+")[0], 3306),
-    )
+    host, port = parts.hostname or "localhost", parts.port or SQL_PORTS[parts.scheme.split("+")[0]]
     try:
         socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
     except OSError as error:

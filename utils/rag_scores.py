@@ -26,8 +26,10 @@ class Answer:
     trace_id: str
 
     @property
-    def right(self) -> bool:
-        """The expected answer stands in it; for a question without an answer: it was declined."""
+    def right(self) -> bool | None:
+        """The expected answer stands in it; for a question without an answer: it was declined. None: nobody knows."""
+        if not self.question.expected_answer:
+            return None
         if self.question.gold_document is None:
             return is_declined(self.text)
         return expected_in_answer(self.text, self.question.expected_answer)
@@ -35,11 +37,10 @@ class Answer:
     def summary(self) -> dict[str, object]:
         """As a row for the terminal; the whole texts stand in the run's table."""
         answer = shorten(" ".join(self.text.split()), 110, placeholder=" …")
-        verdict = self.right if self.question.expected_answer else None
         return {
             "question": self.question.question,
             "answer": answer,
-            "right": verdict,
+            "right": self.right,
             "first source": next(iter(self.sources), None),
         }
 
@@ -84,12 +85,12 @@ def score_answers(answers: Sequence[Answer]) -> dict[str, float]:
     scores: dict[str, float] = {"questions_asked": len(answers)}
     answerable = [answer for answer in answers if answer.question.gold_document and answer.question.expected_answer]
     if answerable:
-        scores["answer_right"] = _mean([answer.right for answer in answerable])
+        scores["answer_right"] = _mean([bool(answer.right) for answer in answerable])
         scores["answer_f1"] = _mean([token_f1(answer.text, answer.question.expected_answer) for answer in answerable])
         scores["answer_declined"] = _mean([is_declined(answer.text) for answer in answerable])
     unanswerable = [answer for answer in answers if answer.question.kind == UNANSWERABLE]
     if unanswerable:
-        scores["unanswerable_declined"] = _mean([answer.right for answer in unanswerable])
+        scores["unanswerable_declined"] = _mean([is_declined(answer.text) for answer in unanswerable])
     return scores
 
 

@@ -80,8 +80,10 @@ def trace_share(mode: str, rows: int) -> float:
 def parse_label(answer: str | None, labels: tuple[str, ...]) -> str | None:
     """The one label that the answer names. None when it names none, or several: that is no classification."""
     text = answer.lower() if isinstance(answer, str) else ""
-    found = [label for label in labels if re.search(rf"\b{re.escape(label)}\b", text)]
-    return found[0] if len(found) == 1 else None
+    # The longest first: "very positive" names that label, and not "positive" as well.
+    names = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
+    found = set(re.findall(rf"(?<!\w)(?:{names})(?!\w)", text))
+    return found.pop() if len(found) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -159,12 +161,10 @@ def call_figures(answers: "pd.DataFrame", seconds: float, rows: int) -> dict[str
     """Calls, tokens, latency percentiles (ms) and rows per second, from the mapper's one row per distinct text."""
     from utils.evaluation import latency_percentiles
 
-    figures: dict[str, float] = {
-        "llm_calls": int(answers["attempts"].sum()),
-        "prompt_tokens": int(answers["prompt_tokens"].sum()),
-        "completion_tokens": int(answers["completion_tokens"].sum()),
-        "rows_per_second": rows / seconds,
-    }
+    figures: dict[str, float] = {"llm_calls": int(answers["attempts"].sum()), "rows_per_second": rows / seconds}
+    # A server that counts no tokens leaves no number, rather than a zero.
+    counted = [name for name in ("prompt_tokens", "completion_tokens") if answers[name].notna().any()]
+    figures |= {name: int(answers[name].sum()) for name in counted}
     answered = answers.loc[answers["answer"].notna(), "latency_ms"]
     return figures | {f"latency_{name}_ms": value for name, value in latency_percentiles(answered.tolist()).items()}
 

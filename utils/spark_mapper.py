@@ -20,6 +20,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +80,7 @@ def map_prompts(
     """Ask the model every distinct prompt of a DataFrame once and keep the answers in Parquet.
 
     Args:
-        frame: DataFrame[text: string, …]; null and empty prompts are not asked.
+        frame: DataFrame[text: string, …]; null and blank prompts are not asked.
         open_caller: opened once per partition, in the worker; picklable.
         output: Parquet folder that is written (and replaced if it exists).
         concurrency: calls in flight over all partitions together.
@@ -93,7 +95,7 @@ def map_prompts(
     # No more tasks than run at the same time: then the sum of their pools is what is in flight.
     tasks = max(1, min(session.sparkContext.defaultParallelism, concurrency))
     pools = [concurrency // tasks + (1 if i < concurrency % tasks else 0) for i in range(tasks)]
-    prompts = frame.select("text").where("text is not null and trim(text) <> ''").distinct().repartition(tasks)
+    prompts = frame.select("text").where(r"text rlike r'\S'").distinct().repartition(tasks)
     mapped = prompts.mapInPandas(_partition_mapper(open_caller, pools, max_attempts), f"text string, {ANSWER_COLUMNS}")
     mapped.write.mode("overwrite").parquet(str(output))
     return session.read.parquet(str(output))
@@ -168,8 +170,9 @@ def _timed_call(call: Caller, prompt: str, calls: list[dict[str, Any]]) -> Reply
 
 def worth_another_try(error: BaseException) -> bool:
     """False only where the server says that this request is wrong (4xx); a fault of the moment may pass."""
-    status = status_of(error)
-    return isinstance(error, Exception) and (status is None or status in RETRY_STATUS or status >= 500)
+    # A 200 that holds garbage may also arrive as an exception that carries its status.
+    status = status_of(error) or 0
+    return isinstance(error, Exception) and (status in RETRY_STATUS or not 400 <= status < 500)
 
 
 def status_of(error: BaseException | None) -> int | None:
@@ -179,14 +182,24 @@ def status_of(error: BaseException | None) -> int | None:
 
 
 def retry_after_s(error: BaseException | None) -> float | None:
-    """What the server asked for in Retry-After (seconds) or retry-after-ms, at most LONGEST_WAIT_S."""
+    """What the server asked for in retry-after-ms or in Retry-After (seconds or a date), 0 to LONGEST_WAIT_S."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+    for name, to_seconds in (("retry-after-ms", _milliseconds), ("retry-after", float), ("retry-after", _until)):
         try:
-            return min(float(headers[name]) * unit, LONGEST_WAIT_S)
+            # In this order what is no number at all (nan) ends as 0, too.
+            return min(max(0.0, to_seconds(headers[name])), LONGEST_WAIT_S)
         except (KeyError, TypeError, ValueError):
             continue
     return None
+
+
+def _milliseconds(value: str) -> float:
+    return float(value) / 1000
+
+
+def _until(date: str) -> float:
+    """Seconds from now to an HTTP date, which is always in GMT."""
+    return parsedate_to_datetime(date).replace(tzinfo=UTC).timestamp() - datetime.now(UTC).timestamp()
 
 
 class WaitAsTold(wait_base):
@@ -202,6 +215,10 @@ class WaitAsTold(wait_base):
 def describe(error: BaseException) -> str:
     """One line for the error column, without anything that looks like a key."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    # A gateway's key may look like anything: the one that was sent stands in the request.
+    headers = getattr(getattr(error, "request", None), "headers", None) or {}
+    if key := headers.get("authorization", "").removeprefix("Bearer "):
+        text = text.replace(key, "…")
     return SECRET.sub(r"\1…", text)[:ERROR_CHARACTERS]
 
 

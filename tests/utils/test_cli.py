@@ -14,7 +14,6 @@ from mlflow import MlflowClient
 
 from spark.spark_langchain_multiple_mode import main as multiple_mode
 from spark.spark_llamaindex_rag import main as rag
-from tests.conftest import ROOT
 from tracking.simple_tracking_basic import main as tracking_example
 from utils import cli, curriculum, lesson_context
 from utils.errors import UserError
@@ -112,7 +111,7 @@ def test_help_shows_the_docstring_line_by_line(run_command, command, flag):
     ("command", "defaults"),
     [
         (multiple_mode, ["mock", "llama3.2", "http://localhost:11434", "local[*]", "16", "50", "60.0", "langchain"]),
-        (rag, ["512", "50", "3", "20", "documents in the checkout"]),
+        (rag, ["512", "50", "3", "20", "(documents in the checkout)"]),
         (tracking_example, ["sqlite"]),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -310,4 +309,3 @@ def test_a_lesson_prints_nothing_about_mlflows_own_tables(tmp_path, run_command,
     with caplog.at_level(logging.INFO):
         result = run_command(make_command(lambda: None), "--tracking-uri", f"sqlite:///{tmp_path / 'new.db'}")
     assert result.output == "" and "alembic" not in caplog.text and "tables" not in caplog.text
-    assert ROOT not in tmp_path.parents

@@ -10,7 +10,7 @@ from .comparing import UNKNOWN, Finding, relevance, same_meaning, support
 from .evidence import find_evidence
 from .guidelines import check, is_unsafe
 from .kinds import need_of
-from .materials import Materials
+from .materials import Materials, read_turns
 from .passages import Passage
 from .text import content_words, overlap, sentences, shorten, words
 from .tool_use import split_request
@@ -86,8 +86,6 @@ def guidelines(m: Materials, _: bool) -> Finding:
 
 
 def assistant_texts(m: Materials) -> list[str]:
-    from .materials import read_turns
-
     return (
         [text for role, text in read_turns(m.get("conversation")) if role == "assistant"]
         if m.get("conversation")

@@ -97,8 +97,13 @@ def read_task(system: str, user: str) -> LabelTask:
     instructions = f"{system}\n{_instructions_in(user, texts)}"
     labels = find_labels(instructions)
     shown = _labels_of_examples(user)
-    bare = bool(_ONE_WORD.search(instructions)) or bool(_ANSWER_LINE.search(user) and (shown or labels))
+    bare = _wants_bare_label(instructions) or bool(_ANSWER_LINE.search(user) and (shown or labels))
     return LabelTask(labels or shown or SENTIMENT_LABELS, bool(labels or shown), bare, texts, bool(rows))
+
+
+@lru_cache(maxsize=1_000)
+def _wants_bare_label(instructions: str) -> bool:
+    return bool(_ONE_WORD.search(instructions))
 
 
 def _instructions_in(user: str, texts: tuple[str, ...]) -> str:

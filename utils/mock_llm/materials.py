@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from .prompt import Prompt
@@ -27,6 +28,8 @@ _JUDGE = re.compile(
     r"\byou are (?:an? )?(?:strict |impartial |fair |careful )?(?:judge|evaluator|grader)\b",
     re.I,
 )
+# Each way of asking holds one of these: most prompts are spared the pattern above.
+_JUDGE_HINTS = ("determine", "judge", "evaluat", "rationale", "assess", "classifier", "goal been", "grader")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,13 @@ def is_judgement(prompt: Prompt) -> bool:
     properties = (prompt.schema or {}).get("properties") or {}
     if "result" in properties and "rationale" in properties:
         return True
-    return bool(_JUDGE.search(prompt.system) or _JUDGE.search(prompt.user))
+    return _sounds_like_judge(prompt.system) or _sounds_like_judge(prompt.user)
+
+
+@lru_cache(maxsize=256)
+def _sounds_like_judge(text: str) -> bool:
+    lowered = text.lower()
+    return any(hint in lowered for hint in _JUDGE_HINTS) and bool(_JUDGE.search(text))
 
 
 def read_materials(prompt: Prompt) -> Materials:

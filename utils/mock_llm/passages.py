@@ -36,11 +36,21 @@ _METADATA = re.compile(
     re.M | re.I,
 )
 # Most prompts hold no passages: one cheap look spares them the patterns above.
-_HINT = re.compile(
-    r"<[a-z]|-----|^\[|context|passage|document|source|excerpt|search results|background|"
-    r"knowledge|article|reference",
-    re.I | re.M,
-)
+_HINTS = [
+    "<",
+    "-----",
+    "[",
+    "context",
+    "passage",
+    "document",
+    "source",
+    "excerpt",
+    "search results",
+    "background",
+    "knowledge",
+    "article",
+    "reference",
+]
 _ATTRIBUTE = re.compile(r"(?:source|id|name|title|file|index)\s*=\s*[\"']([^\"']+)[\"']", re.I)
 _NAMED_IN_LINE = re.compile(
     r"^\s*\((?:source|from)?:?\s*([\w./-]+\.\w{2,5})\)|\((?:source|from):?\s*([\w ./-]+)\)\s*$", re.I
@@ -57,7 +67,8 @@ class Passage:
 
 def split_context(text: str) -> tuple[str, tuple[Passage, ...]]:
     """The text without its passages, and the passages, in order."""
-    if not _HINT.search(text):
+    lowered = text.lower()
+    if not any(hint in lowered for hint in _HINTS):
         return text, ()
     for pattern, group in ((_TAGGED, 3), (_RULED, 1), (_MARKED, 1), (_FOLLOWING, 1), (_NUMBERED, 0)):
         found = [match for match in pattern.finditer(text) if match.group(group).strip()]

@@ -95,35 +95,36 @@ def rewrite_template(template: str, examples: list[tuple[str, str, float | None]
 
 def _diagnose(template: str, examples: list[tuple[str, str, float | None]]) -> list[str]:
     """Lines to add: allowed labels, the form of the answer, honesty about what the passages lack."""
-    expected = [e for _, e, _ in examples if e]
     failed = [
         (o, e) for o, e, score in examples if e and (score is None or score < 1) and o.strip().lower() != e.lower()
     ]
-    lines = []
-    labels = _labels(expected)
-    if labels:
-        if not all(re.search(rf"\b{re.escape(label)}\b", template, re.I) for label in labels):
-            lines.append(f"Choose exactly one of these labels: {', '.join(labels[:-1])} or {labels[-1]}.")
-        if not re.search(r"\bone word\b|\bonly the label\b|\bnothing else\b", template, re.I):
-            lines.append("Answer with one word, the label alone, and nothing else.")
-    elif (
-        failed
-        and _are_longer(failed)
-        and not re.search(r"\bone (?:short )?sentence\b|\bconcise\b|\bshort\b", template, re.I)
-    ):
-        lines.append("Answer in one short sentence.")
-    if re.search(r"\{\{\s*\w*(?:context|passage|document)\w*\s*\}\}", template, re.I) and not re.search(
-        r"\bonly\b", template, re.I
-    ):
+    labels = _labels([expected for _, expected, _ in examples if expected])
+    lines = _about_labels(template, labels) if labels else _about_length(template, failed)
+    takes_passages = re.search(r"\{\{\s*\w*(?:context|passage|document)\w*\s*\}\}", template, re.I)
+    if takes_passages and not re.search(r"\bonly\b", template, re.I):
         lines.append("Use only the passages, and say that you do not know when they do not contain the answer.")
     if not lines and not examples:
         lines.append("Be specific, follow the requested format exactly, and answer concisely.")
     if not lines and failed:
         output, wanted = failed[0]
         lines.append(
-            f"For example, the answer {shorten(output, 60)!r} was wrong where {shorten(wanted, 60)!r} " f"was wanted."
+            f"For example, the answer {shorten(output, 60)!r} was wrong where {shorten(wanted, 60)!r} was wanted."
         )
     return lines
+
+
+def _about_labels(template: str, labels: list[str]) -> list[str]:
+    lines = []
+    if not all(re.search(rf"\b{re.escape(label)}\b", template, re.I) for label in labels):
+        lines.append(f"Choose exactly one of these labels: {', '.join(labels[:-1])} or {labels[-1]}.")
+    if not re.search(r"\bone word\b|\bonly the label\b|\bnothing else\b", template, re.I):
+        lines.append("Answer with one word, the label alone, and nothing else.")
+    return lines
+
+
+def _about_length(template: str, failed: list[tuple[str, str]]) -> list[str]:
+    told = re.search(r"\bone (?:short )?sentence\b|\bconcise\b|\bshort\b", template, re.I)
+    return ["Answer in one short sentence."] if failed and _are_longer(failed) and not told else []
 
 
 def _labels(expected: list[str]) -> list[str]:

@@ -78,53 +78,42 @@ def split_words(text: str) -> list[str]:
     return found
 
 
+# Fields of a response that the mock never varies, but the OpenAI SDK expects.
+_FIXED_FIELDS: dict[str, Any] = {
+    "error": None,
+    "incomplete_details": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "temperature": None,
+    "top_p": None,
+    "tool_choice": "auto",
+}
+
+
 def responses_body(request: dict[str, Any], reply: Reply, usage: Usage) -> dict[str, Any]:
     """A `response` object of `/v1/responses`."""
     head = _head(request, "response")
-    output: list[dict[str, Any]] = [
-        {
-            "type": "function_call",
-            "id": f"fc_{call['id']}",
-            "call_id": call["id"],
-            "status": "completed",
-            **call["function"],
-        }
-        for call in _tool_calls(request, reply)
-    ]
-    if not reply.calls:
-        part = {"type": "output_text", "text": reply.text, "annotations": []}
-        output = [
-            {
-                "type": "message",
-                "id": f"msg_{head['id']}",
-                "role": "assistant",
-                "status": "completed",
-                "content": [part],
-            }
-        ]
-    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
-    return {
-        **head,
-        "object": "response",
-        "created_at": _CREATED,
-        "status": "completed",
-        "output": output,
-        "error": None,
-        "incomplete_details": None,
-        "instructions": request.get("instructions"),
-        "metadata": {},
-        "parallel_tool_calls": True,
-        "temperature": None,
-        "top_p": None,
-        "tool_choice": "auto",
-        "tools": request.get("tools") or [],
-        "usage": {
-            "input_tokens": usage.prompt_tokens,
-            "output_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
-            **details,
-        },
+    tokens = {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
     }
+    varied = {"instructions": request.get("instructions"), "tools": request.get("tools") or [], "usage": tokens}
+    output = _response_items(request, reply, head["id"])
+    return {**head, "created_at": _CREATED, "status": "completed", "output": output, **_FIXED_FIELDS, **varied}
+
+
+def _response_items(request: dict[str, Any], reply: Reply, response_id: str) -> list[dict[str, Any]]:
+    """One message with the text, or one item per tool call."""
+    if reply.calls:
+        calls = _tool_calls(request, reply)
+        kind = {"type": "function_call", "status": "completed"}
+        return [{**kind, "id": f"fc_{call['id']}", "call_id": call["id"], **call["function"]} for call in calls]
+    part = {"type": "output_text", "text": reply.text, "annotations": []}
+    message = {"type": "message", "role": "assistant", "status": "completed", "content": [part]}
+    return [{**message, "id": f"msg_{response_id}"}]
 
 
 def _head(request: dict[str, Any], kind: str) -> dict[str, Any]:
