@@ -15,6 +15,10 @@ _QUIET_DEFAULTS = {
     # log_model would otherwise run `uv export` in this uv project at every call.
     "MLFLOW_UV_AUTO_DETECT": "false",
     "MLFLOW_LOG_UV_FILES": "false",
+    # Spans are written in batches of 5 by default, and each write reads the whole trace again: far too often for jobs
+    # with thousands of calls. Commands flush before they end, so a longer wait loses nothing.
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "512",
+    "MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS": "2000",
     # MLflow's records of its own housekeeping, which no lesson talks about.
     "GIT_PYTHON_REFRESH": "quiet",
     "TQDM_DISABLE": "1",

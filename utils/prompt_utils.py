@@ -65,10 +65,12 @@ def use_alias(
     return uri
 
 
-def to_single_braces(template: str) -> str:
-    """An MLflow template ({{name}}) as a Python format string ({name}), as LangChain and LlamaIndex read it.
+def to_single_braces(template: str, *, escape: bool = True) -> str:
+    """An MLflow template ({{name}}) with the single braces ({name}) that Python, LangChain and LlamaIndex fill in.
 
-    Other braces (JSON examples) are doubled, so that they come out as they went in.
+    Args:
+        escape: double all other braces (JSON examples), so that `str.format` and LangChain give them out as they went
+            in. False for LlamaIndex, which never touches them: it would send them doubled.
 
     Raises:
         PromptError: the template is Jinja2 (statements, filters, attributes), which a format string cannot express.
@@ -79,10 +81,9 @@ def to_single_braces(template: str) -> str:
             "render it with prompt.format(…) and pass the finished text on",
         )
     parts = VARIABLE.split(template)  # text, name, text, name, …, text
-    escaped = [
-        part.replace("{", "{{").replace("}", "}}") if i % 2 == 0 else f"{{{part}}}" for i, part in enumerate(parts)
-    ]
-    return "".join(escaped)
+    texts = [part.replace("{", "{{").replace("}", "}}") if escape else part for part in parts[::2]]
+    names = [f"{{{name}}}" for name in parts[1::2]] + [""]
+    return "".join(text + name for text, name in zip(texts, names, strict=True))
 
 
 def _versions(name: str) -> list["PromptVersion"]:
