@@ -15,6 +15,7 @@ class Module:
     title: str
     experiment: str
     goal: str
+    track: str  # one of TRACKS; a track builds on those before it
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,17 @@ class Lesson:
         return self.module.experiment
 
 
+TRACKS = ("beginner", "intermediate", "advanced")
+
 MODULES = (
-    Module(1, "Fundamentals", "1-fundamentals", "Track runs and models, and know what MLflow 3 changed."),
-    Module(2, "Tracing", "2-tracing", "See every LLM call, also those inside Spark workers."),
-    Module(3, "Prompts", "3-prompts", "Version prompts, compare them, and roll them back."),
-    Module(4, "Agents", "4-agents", "Build agents whose every step can be inspected."),
-    Module(5, "RAG", "5-rag", "Answer from documents, and measure retrieval and answers apart."),
-    Module(6, "Evaluation", "6-evaluation", "Score quality so that a difference can be believed."),
-    Module(7, "Production", "7-production", "Serve, watch and improve an agent that people use."),
-    Module(8, "Advanced", "8-advanced", "Scale, optimise and combine what came before."),
+    Module(1, "Fundamentals", "1-fundamentals", "Track runs and models, and know what MLflow 3 changed.", "beginner"),
+    Module(2, "Tracing", "2-tracing", "See every LLM call, also those inside Spark workers.", "beginner"),
+    Module(3, "Prompts", "3-prompts", "Version prompts, compare them, and roll them back.", "beginner"),
+    Module(4, "Agents", "4-agents", "Build agents whose every step can be inspected.", "intermediate"),
+    Module(5, "RAG", "5-rag", "Answer from documents, and measure retrieval and answers apart.", "intermediate"),
+    Module(6, "Evaluation", "6-evaluation", "Score quality so that a difference can be believed.", "intermediate"),
+    Module(7, "Production", "7-production", "Serve, watch and improve an agent that people use.", "advanced"),
+    Module(8, "Advanced", "8-advanced", "Scale, optimise and combine what came before.", "advanced"),
 )
 
 LESSONS: tuple[Lesson, ...] = (

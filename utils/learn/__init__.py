@@ -4,6 +4,7 @@ uv run mlflow-learn               progress, proved from the MLflow store
 uv run mlflow-learn tour          run every lesson with the mock model
 uv run mlflow-learn run 2.2       run one lesson and see what evidence it left
 uv run mlflow-learn hint 2.2      a question that leads on
+uv run mlflow-learn ui            mlflow ui on the lessons' store, and the pages to open
 uv run mlflow-learn doctor        what is missing on this machine, and its cure
 """
 
@@ -23,13 +24,14 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
              help="\n\n".join("\b\n" + part for part in (__doc__ or "").split("\n\n")))  # fmt: skip
 @click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", show_envvar=True,
               help="MLflow store; default: mlflow.db in the checkout's root.")  # fmt: skip
+@click.option("--track", type=click.Choice(curriculum.TRACKS), help="Only the modules of this track.")
 @click.pass_context
-def main(context: click.Context, tracking_uri: str | None) -> None:
+def main(context: click.Context, tracking_uri: str | None, track: str | None) -> None:
     context.obj = tracking_uri
     if context.invoked_subcommand is None:
         from utils.learn.status import show_status
 
-        show_status(tracking_uri)
+        show_status(tracking_uri, track)
 
 
 @main.command("run", context_settings={"ignore_unknown_options": True})
@@ -58,7 +60,7 @@ def run_lesson(context: click.Context, number: str, flags: tuple[str, ...]) -> N
 @click.option("--lesson-timeout", type=click.IntRange(min=1), default=600, show_default=True,
               help="Seconds after which a lesson is stopped and counts as failed.")  # fmt: skip
 @click.pass_context
-def tour(context: click.Context, module: int | None, llm_type: str, lesson_timeout: int) -> None:
+def take_tour(context: click.Context, module: int | None, llm_type: str, lesson_timeout: int) -> None:
     """Run all lessons in order, one line each, and check what each left in MLflow."""
     from utils.learn.tour import run_tour
 
@@ -84,11 +86,21 @@ def hint(number: str, level: int) -> None:
         click.echo(f"Next hint: uv run mlflow-learn hint {number} {level + 1}")
 
 
+@main.command("ui")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.pass_context
+def ui(context: click.Context, port: int) -> None:
+    """Start mlflow ui on the store that the lessons use, and name the pages to open."""
+    from utils.learn.ui import run_ui
+
+    sys.exit(run_ui(context.obj, port))
+
+
 @main.command("doctor")
 @click.option("--ollama-url", default="http://localhost:11434", envvar="OLLAMA_URL", show_default=True)
 @click.option("--openai-base-url", envvar="OPENAI_BASE_URL", help="Your own server of OpenAI's API.")
 @click.pass_context
-def doctor(context: click.Context, ollama_url: str, openai_base_url: str | None) -> None:
+def see_doctor(context: click.Context, ollama_url: str, openai_base_url: str | None) -> None:
     """Look at this machine: versions, Java, store, model servers, disk. Each finding comes with its cure."""
     from utils.learn.doctor import examine, show_findings
 

@@ -3,24 +3,27 @@
 import click
 
 from utils import curriculum
-from utils.cli import show_table
+from utils.cli import show_table, ui_command
 from utils.mlflow_setup import check_store, default_tracking_uri
 
 BAR = 20  # characters
 
 
-def show_status(tracking_uri: str | None) -> None:
+def show_status(tracking_uri: str | None, track: str | None = None) -> None:
     """Print progress by module, the lessons that are open, and the next command."""
-    store = open_store(tracking_uri)
-    done = {entry.number for entry in curriculum.LESSONS if store and store.is_done(entry)}
-    rows = [_module_row(module, done) for module in curriculum.MODULES]
-    show_table(rows)
-    click.echo(f"Store: {tracking_uri or default_tracking_uri()}")
-    following = next((entry for entry in curriculum.LESSONS if entry.number not in done), None)
+    uri = tracking_uri or default_tracking_uri()
+    store = open_store(uri)
+    lessons = [entry for entry in curriculum.LESSONS if track in (None, entry.module.track)]
+    done = {entry.number for entry in lessons if store and store.is_done(entry)}
+    show_table([_module_row(module, done) for module in curriculum.MODULES if track in (None, module.track)])
+    click.echo(f"Store: {uri}")
+    following = next((entry for entry in lessons if entry.number not in done), None)
     if following:
         click.echo(f"Next:  uv run {following.command}   ({following.number} {following.title})")
+    elif not lessons:
+        click.echo(f"The lessons of the {track} track are still to come.")
     else:
-        click.echo("Every lesson is done. Look at the results: uv run mlflow ui")
+        click.echo(f"Every lesson is done. Look at the results: {where_to_look(uri)}")
 
 
 def show_evidence(entry: curriculum.Lesson, tracking_uri: str | None) -> None:
@@ -51,6 +54,11 @@ def open_store(tracking_uri: str | None):  # type: ignore[no-untyped-def]  # -> 
         return Store()
     except (MlflowException, ModuleNotFoundError) as error:
         raise explain(error, uri) from error
+
+
+def where_to_look(uri: str) -> str:
+    """What shows this store: a server shows itself, everything else `mlflow ui`."""
+    return uri if uri.startswith("http") else ui_command(uri)
 
 
 def _module_row(module: curriculum.Module, done: set[str]) -> dict[str, object]:

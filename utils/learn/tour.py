@@ -17,6 +17,7 @@ import click
 
 from utils import curriculum
 from utils.cli import Command, show_table
+from utils.learn.status import open_store, where_to_look
 from utils.mlflow_setup import default_tracking_uri
 
 PRELOADED = [
@@ -74,7 +75,7 @@ def run_tour(lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_typ
         [{"lesson": s.entry.number, "title": s.entry.title, "state": s.state, "seconds": s.seconds} for s in stops]
     )
     failed = [stop for stop in stops if stop.state == "failed"]
-    click.echo("Look at: uv run mlflow ui" if not failed else f"{len(failed)} failed; uv run mlflow-learn doctor")
+    click.echo(f"{len(failed)} failed; uv run mlflow-learn doctor" if failed else f"Look at: {where_to_look(uri)}")
     click.echo("Next:    uv run mlflow-learn")
     return 1 if failed else 0
 
@@ -111,8 +112,6 @@ def _child(number: str, flags: list[str], log: str) -> None:
 
 
 def _missing_evidence(entry: curriculum.Lesson, uri: str) -> str:
-    from utils.learn.status import open_store
-
     store = open_store(uri)
     missing = [finding.evidence.what for finding in store.findings(entry) if not finding.proved] if store else ["store"]
     return "; ".join(missing)
