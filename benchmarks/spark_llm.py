@@ -85,7 +85,9 @@ class Bench:
 
     def _answers(self, frame, question: Question):  # type: ignore[no-untyped-def]
         caller = partial(open_caller, question, None, 0.0)
-        answers: Any = map_prompts(frame, caller, self.folder / str(self.round), concurrency=self.concurrency).toPandas()
+        answers: Any = map_prompts(
+            frame, caller, self.folder / str(self.round), concurrency=self.concurrency
+        ).toPandas()
         assert answers["answer"].notna().all()
         return answers
 

@@ -1,9 +1,8 @@
 """What a Spark lesson left in MLflow, read back from the store."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -71,7 +70,7 @@ def artifacts_of(run: Run) -> set[str]:
     return {item.path for item in MlflowClient().list_artifacts(run.info.run_id)}
 
 
-Command = Callable[..., Any]
+
 
 
 def flags(**given: object) -> Sequence[object]:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
-from mlflow.entities import SpanType
+from mlflow.entities import Run, SpanType, Trace
 
 from spark.spark_langchain_ollama import main
 from tests.spark.evidence import (
@@ -32,7 +33,7 @@ from utils.options import InputOptions
 from utils.reviews import LABELS
 from utils.spark_mapper import is_sampled
 
-pytestmark = pytest.mark.usefixtures("store", "spark")
+pytestmark = pytest.mark.usefixtures("store", "spark", "without_queue")
 MOCK = flags(llm_type="mock")
 
 
@@ -40,6 +41,7 @@ def texts(number: int) -> set[str]:
     return set(sentiment_job.load_job_rows(InputOptions(), number, 7).frame["text"])
 
 
+@pytest.mark.usefixtures("with_queue")
 def test_every_call_is_a_span_below_one_root(run_command: Callable, servers: list[MockServer]) -> None:
     assert run_command(main, *MOCK, "--num-samples", 30, "--concurrency", 4).exit_code == 0
     run, trace = only_run(SENTIMENT), only_trace(SENTIMENT)
@@ -55,18 +57,17 @@ def test_every_call_is_a_span_below_one_root(run_command: Callable, servers: lis
     assert spent_tokens(trace) == counted == (measured["prompt_tokens"], measured["completion_tokens"])
     asked = "".join(json.dumps(call.inputs, ensure_ascii=False) for call in calls)
     assert all(json.dumps(text, ensure_ascii=False)[1:-1] in asked for text in texts(30))
+    check_what_the_run_says(run, trace)
 
 
-def test_the_run_says_what_it_was_made_from(run_command: Callable) -> None:
-    assert run_command(main, *MOCK, "--num-samples", 6).exit_code == 0
-    run, trace = only_run(SENTIMENT), only_trace(SENTIMENT)
+def check_what_the_run_says(run: Run, trace: Trace) -> None:
     expected = {"lesson": "2.1", "llm_type": "mock", "llm_model": "mock-small"}
     assert expected.items() <= run.data.tags.items()
     assert expected.items() <= trace.info.tags.items()
     assert json.loads(run.data.tags["mlflow.linkedPrompts"]) == [{"name": "sentiment", "version": "1"}]
     assert run.data.params["trace_share"] == "1.0"
     assert artifacts_of(run) == {"answers.json", "confusion_matrix.png"}
-    assert len(answers_of(run)) == 6
+    assert len(answers_of(run)) == 30
     assert not (STATE_DIR / "sentiment" / run.info.run_id).exists()
 
 
@@ -121,7 +122,7 @@ def test_a_sample_is_traced_and_its_share_logged(run_command: Callable, monkeypa
     assert run.data.metrics["llm_calls"] == 30
 
 
-def test_more_rows_than_there_are_texts_ask_each_text_once(run_command: Callable, servers: list[MockServer], tmp_path) -> None:
+def test_more_rows_than_there_are_texts_ask_each_text_once(run_command: Callable, servers: list[MockServer], tmp_path: Path) -> None:
     own = tmp_path / "own.csv"
     own.write_text("comment,verdict\na good lamp,POSITIVE\na bad lamp,negative\n", encoding="utf-8")
     given = flags(input=own, text_column="comment", label_column="verdict", num_samples=9)
@@ -201,11 +202,22 @@ def test_wrong_use_is_refused_and_no_run_claims_success(refused: Callable, wrong
 
 
 @pytest.mark.slow
-def test_a_thousand_rows_lose_no_span(run_command: Callable, servers: list[MockServer]) -> None:
-    assert run_command(main, *MOCK, "--num-samples", 1000, "--concurrency", 32).exit_code == 0
+@pytest.mark.usefixtures("with_queue")
+@pytest.mark.parametrize("own_spans", [[], ["--spans"]])
+def test_a_thousand_rows_lose_no_span(
+    run_command: Callable, servers: list[MockServer], tmp_path: Path, own_spans: list[str]
+) -> None:
+    reviews = sentiment_job.load_job_rows(InputOptions(), 150, 7).frame
+    rows = [(f"{text} ({number})", label) for number in range(7) for text, label in reviews[["text", "label"]].values]
+    own = tmp_path / "own.csv"
+    pd.DataFrame(rows[:1000], columns=["text", "label"]).to_csv(own, index=False)
+
+    given = flags(input=own, label_column="label", num_samples=1000, concurrency=32)
+    assert run_command(main, *MOCK, *given, *own_spans).exit_code == 0
     run, trace = only_run(SENTIMENT), only_trace(SENTIMENT)
     served = servers[0].counts
-    assert len(llm_spans(trace)) == served.chat_calls == run.data.metrics["llm_calls"] == len(texts(1000))
+    assert len(llm_spans(trace)) == served.chat_calls == run.data.metrics["llm_calls"] == 1000
+    assert sum(span.name == "review" for span in trace.data.spans) == (1000 if own_spans else 0)
     assert spent_tokens(trace) == (served.prompt_tokens, served.completion_tokens)
     assert run.data.metrics["rows"] == len(answers_of(run)) == 1000
     assert 0.34 < run.data.metrics["accuracy"] < 0.99

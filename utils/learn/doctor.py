@@ -136,11 +136,13 @@ def _first_token(llm) -> None:  # type: ignore[no-untyped-def]
 
 def _timed(call: Callable[[], None]) -> tuple[float, str]:
     """Seconds, and what went wrong (empty when nothing did)."""
-    from openai import OpenAIError
+    from openai import APIStatusError, OpenAIError
 
     started = time.perf_counter()
     try:
         call()
     except OpenAIError as error:
-        return 0.0, f"{type(error).__name__}: {str(error)[:120]}"
+        # Not the server's own words: some servers repeat the key in them.
+        status = f" ({error.status_code})" if isinstance(error, APIStatusError) else ""
+        return 0.0, f"{type(error).__name__}{status}"
     return time.perf_counter() - started, ""
