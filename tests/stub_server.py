@@ -22,6 +22,11 @@ class Stub:
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     @property
+    def base_url(self) -> str:
+        """As a client of OpenAI's API wants it."""
+        return f"{self.url}/v1"
+
+    @property
     def seen(self) -> str:
         """All that was sent in paths and headers, to look for what should not be there."""
         return str(self.requests)

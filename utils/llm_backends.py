@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from utils.errors import UserError
+from utils.model_servers import describe_failed_call, model_names
 from utils.options import BackendOptions
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def open_backend(llm_type: str | BackendOptions = "mock", **chosen: Any) -> Iter
     way), and runs and traces carry `llm_type` and `llm_model`.
 
     Raises:
-        BackendUnavailable: no server, no such model, or no key.
+        BackendUnavailable: no server, no such model, or no key; also when a call inside fails for good.
     """
     from utils.lesson_context import tagged
 
@@ -166,7 +167,15 @@ def open_backend(llm_type: str | BackendOptions = "mock", **chosen: Any) -> Iter
         _endpoint_environment(backend.settings),
         tagged(llm_type=backend.llm_type, llm_model=backend.model),
     ):
-        yield backend
+        try:
+            yield backend
+        except Exception as error:
+            if not (failure := describe_failed_call(error)):
+                raise
+            raise BackendUnavailable(
+                f"a call to {backend.settings.base_url} failed: {failure}",
+                "uv run mlflow-learn doctor, and look at the log of the model server",
+            ) from error
 
 
 @contextmanager
@@ -191,7 +200,7 @@ def _open_ollama(given: BackendOptions) -> Iterator[Backend]:
     model = given.model or given.ollama_model
     cure = f"ollama serve, then ollama pull {model}   (or: --llm-type mock)"
     status, body = _get(f"{url}/api/tags", f"Ollama does not answer at {url}", cure)
-    names = _names(body, "models", "name") if status == 200 else None
+    names = model_names(body, "models", "name") if status == 200 else None
     if names is None:
         raise BackendUnavailable(f"{url} is not an Ollama server (/api/tags answers {status})", "check --ollama-url")
     if model not in names and f"{model}:latest" not in names:
@@ -236,22 +245,12 @@ def _probe_openai(settings: BackendSettings) -> None:
     status, body = _get(f"{url}/models", f"no server answers at {url}", cure, settings.api_key)
     if status in (401, 403):
         raise BackendUnavailable(f"{url} refuses the key in OPENAI_API_KEY ({status})", "set a valid OPENAI_API_KEY")
-    names = _names(body, "data", "id") if status == 200 else None
+    names = model_names(body, "data", "id") if status == 200 else None
     if names is None:
         raise BackendUnavailable(f"{url} does not speak OpenAI's API (/models answers {status})", cure)
     if names and settings.model not in names:
         have = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         raise BackendUnavailable(f"{url} has no model {settings.model} (it has: {have})", f"--model {names[0]}")
-
-
-def _names(body: Any, listed_as: str, named_as: str) -> list[str] | None:
-    """The models in a server's list; None where the body is no such list. Ollama lists none as null."""
-    if not isinstance(body, dict) or listed_as not in body:
-        return None
-    entries = body[listed_as] or []
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        return None
-    return [str(entry.get(named_as, "")) for entry in entries]
 
 
 def _get(url: str, problem: str, cure: str, api_key: str | None = None) -> tuple[int, Any]:

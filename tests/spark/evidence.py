@@ -70,9 +70,6 @@ def artifacts_of(run: Run) -> set[str]:
     return {item.path for item in MlflowClient().list_artifacts(run.info.run_id)}
 
 
-
-
-
 def flags(**given: object) -> Sequence[object]:
     """`flags(num_samples=5, spans=True)` as a command line."""
     line: list[object] = []

@@ -1,6 +1,7 @@
 """Lesson 2.2: the job's real command with spans from the driver and from autolog, with faults and own rows."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from mlflow.entities import SpanType
 from mlflow.tracing.constant import SpanAttributeKey
 
+from spark import spark_langchain_ollama
 from spark.spark_langchain_multiple_mode import main
 from tests.spark.evidence import (
     SENTIMENT,
@@ -26,7 +28,7 @@ from tests.spark.evidence import (
 from tests.stub_server import stub_server
 from utils import sentiment_job
 from utils.llm_backends import open_backend
-from utils.mock_llm import MockServer, MockSettings
+from utils.mock_llm import MockServer
 from utils.options import InputOptions
 from utils.spark_mapper import is_sampled
 
@@ -135,6 +137,13 @@ def test_autolog_in_the_workers_gives_the_same_spans_and_no_doubles(
     assert [run.data.metrics["llm_spans"] for run in runs(SENTIMENT, "FINISHED")] == [8] * 3
 
 
+def test_what_lesson_2_1_switched_on_in_the_workers_does_not_stay_on(run_command: Callable) -> None:
+    for command in (spark_langchain_ollama.main, main):
+        assert run_command(command, *flags(llm_type="mock", num_samples=6)).exit_code == 0
+    assert sorted(root_of(trace).name for trace in traces(SENTIMENT)) == ["spark-sentiment", "spark-sentiment-any"]
+    assert [len(llm_spans(trace)) for trace in traces(SENTIMENT)] == [6, 6]
+
+
 def test_the_openai_client_asks_the_same_and_scores_the_same(run_command: Callable) -> None:
     for client in ("openai", "langchain"):
         assert run_command(main, *flags(num_samples=15, client=client)).exit_code == 0
@@ -195,7 +204,14 @@ def test_a_server_that_counts_no_tokens_leaves_no_number(run_command: Callable, 
 
 def test_the_learners_rows_and_labels(run_command: Callable, servers: list[MockServer], tmp_path: Path) -> None:
     own = tmp_path / "my reviews.csv"
-    lines = ["comment,verdict,id", "a good lamp,GOOD,x1", "a bad lamp,Bad,x2", '"so, so",meh,x3', ",good,x4", "a good lamp,good,x5"]
+    lines = [
+        "comment,verdict,id",
+        "a good lamp,GOOD,x1",
+        "a bad lamp,Bad,x2",
+        '"so, so",meh,x3',
+        ",good,x4",
+        "a good lamp,good,x5",
+    ]
     own.write_text("\n".join(lines), encoding="utf-8")
     given = flags(input=own, text_column="comment", label_column="verdict", num_samples=4)
     assert run_command(main, *given).exit_code == 0
@@ -237,8 +253,6 @@ def test_the_environment_is_as_it_was(run_command: Callable, monkeypatch: pytest
     with open_backend("mock"):
         pass
     assert run_command(main, *flags(num_samples=3)).exit_code == 0
-    import os
-
     assert os.environ["OPENAI_API_KEY"] == "sk-of-the-learner"
     assert "OPENAI_BASE_URL" not in os.environ
     assert mlflow.active_run() is None
@@ -270,7 +284,9 @@ def test_a_wrong_column_names_those_there_are(refused: Callable, tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.usefixtures("with_queue")
 @pytest.mark.parametrize("source", ["driver", "autolog"])
-def test_faults_and_time_outs_lose_no_row_and_no_span(run_command: Callable, servers: list[MockServer], source: str) -> None:
+def test_faults_and_time_outs_lose_no_row_and_no_span(
+    run_command: Callable, servers: list[MockServer], source: str
+) -> None:
     faults = "429:0.1,500:0.1,garbage:0.07,timeout:0.03"
     given = flags(num_samples=150, concurrency=32, mock_faults=faults, request_timeout=3, span_source=source)
     assert run_command(main, *given).exit_code == 0

@@ -122,7 +122,9 @@ def test_a_sample_is_traced_and_its_share_logged(run_command: Callable, monkeypa
     assert run.data.metrics["llm_calls"] == 30
 
 
-def test_more_rows_than_there_are_texts_ask_each_text_once(run_command: Callable, servers: list[MockServer], tmp_path: Path) -> None:
+def test_more_rows_than_there_are_texts_ask_each_text_once(
+    run_command: Callable, servers: list[MockServer], tmp_path: Path
+) -> None:
     own = tmp_path / "own.csv"
     own.write_text("comment,verdict\na good lamp,POSITIVE\na bad lamp,negative\n", encoding="utf-8")
     given = flags(input=own, text_column="comment", label_column="verdict", num_samples=9)
@@ -157,7 +159,7 @@ def test_ollama_is_asked_through_its_own_client(run_command: Callable) -> None:
     assert run.data.metrics["prompt_tokens"] == ollama.prompt_tokens
     assert {"llm_type": "ollama", "llm_model": MODEL}.items() <= run.data.tags.items()
     assert run.data.metrics["failed_rows"] == 0
-    assert 0.34 < run.data.metrics["accuracy"]
+    assert run.data.metrics["accuracy"] > 0.34
     root_of(trace)
 
 

@@ -19,6 +19,7 @@ from utils import cli, curriculum, lesson_context
 from utils.errors import UserError
 from utils.learn import main as learn
 from utils.llm_backends import open_backend
+from utils.mlflow_setup import use_store
 from utils.options import BackendOptions, EmbedOptions, InputOptions, SparkOptions
 
 ANSI = re.compile(r"\x1b\[")
@@ -166,7 +167,7 @@ def test_values_are_shown_as_people_read_them(value, shown):
 
 
 def test_the_end_names_the_ids_the_page_and_the_next_command(store, capsys):
-    mlflow.set_experiment("2-tracing")
+    use_store(store, "2-tracing")
     with mlflow.start_run() as run, mlflow.start_span("job") as span:
         pass
     cli.show("2.2", {"accuracy": 0.75}, run_id=run.info.run_id, trace_id=span.trace_id)

@@ -17,7 +17,9 @@ on_posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX permissions a
 
 def make_pdf(content: bytes, *, fonts: str = "/F1 5 0 R", extra: bytes = b"") -> bytes:
     """A PDF of one page, written by hand; `content` is its content stream."""
-    page = f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 300] /Contents 4 0 R /Resources << /Font << {fonts} >> >> >>"
+    page = (
+        f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 300] /Contents 4 0 R /Resources << /Font << {fonts} >> >> >>"
+    )
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -206,5 +208,5 @@ def test_a_folder_without_permission_is_no_empty_folder(as_nobody: Path) -> None
     os.seteuid(os.getuid())
     (as_nobody / "sub").chmod(0)
     os.seteuid(user)
-    with pytest.raises(InputError, match="cannot list the folder .*sub: Permission denied"):
+    with pytest.raises(InputError, match=r"cannot list the folder .*sub: Permission denied"):
         list_documents(as_nobody)

@@ -149,7 +149,12 @@ def examine(run_command, monkeypatch):
     def run(*flags: str, uri: str = "") -> tuple[int, dict[str, doctor.Check]]:
         seen: list[doctor.Check] = []
         show = doctor.show_findings
-        monkeypatch.setattr(doctor, "show_findings", lambda checks: (seen.extend(checks), show(checks))[1])
+
+        def show_and_keep(checks: list[doctor.Check]) -> int:
+            seen.extend(checks)
+            return show(checks)
+
+        monkeypatch.setattr(doctor, "show_findings", show_and_keep)
         store_flag = ["--tracking-uri", uri] if uri else []
         result = run_command(main, *store_flag, "doctor", "--ollama-url", closed_url(), *flags)
         shown = " ".join(result.output.split())
@@ -281,10 +286,14 @@ def test_the_whole_tour_on_a_machine_without_java_key_or_server(tmp_path):
     environment = {name: os.environ[name] for name in kept if name in os.environ}
     environment |= {"PATH": "/usr/bin:/bin", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
     command = Path(sys.executable).with_name("mlflow-learn")
-    ended = subprocess.run([command, "tour"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    ended = subprocess.run(
+        [command, "tour"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for entry in curriculum.LESSONS:
-        assert re.search(rf"^{entry.number}  {entry.command} +(done, |skipped: needs uv sync --extra )", ended.stdout, re.M)
+        assert re.search(
+            rf"^{entry.number}  {entry.command} +(done, |skipped: needs uv sync --extra )", ended.stdout, re.M
+        )
     assert "error" not in ended.stderr.lower(), ended.stderr
     status = subprocess.run([command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert "Every lesson is done" in status.stdout or all(entry.extra for entry in open_lessons(status.stdout))

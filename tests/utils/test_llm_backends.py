@@ -1,11 +1,9 @@
-"""One seam for every model: the clients reach the endpoint, keys stay where they belong, and what is missing is said."""
+"""One seam for every model: the clients reach the endpoint, keys stay where they belong, what is missing is said."""
 
 import os
 import pickle
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import mlflow
@@ -42,13 +40,6 @@ def refuse(llm_type: str, **chosen: Any) -> BackendUnavailable:
         pass
     assert KEY not in f"{caught.value}{caught.value.problem}{caught.value.cure}"
     return caught.value
-
-
-@contextmanager
-def openai_stub(answers: dict[str, Answer]) -> Iterator[Any]:
-    with stub_server(answers) as stub:
-        stub.base_url = f"{stub.url}/v1"  # type: ignore[attr-defined]
-        yield stub
 
 
 # --- the mock, through every client
@@ -109,7 +100,7 @@ def test_overrides_reach_the_client(mock):
 def test_options_of_a_command_and_keywords_are_the_same(mock):
     with open_backend(BackendOptions("mock", temperature=0.3), request_timeout=7) as llm:
         assert (llm.settings.temperature, llm.settings.request_timeout) == (0.3, 7)
-        assert llm.chat_model().request_timeout == 7 and llm.llama_index().timeout == 7
+        assert (llm.chat_model().request_timeout, llm.llama_index().timeout) == (7, 7)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["gpt-4o", "mock-embedding", "mock"])
@@ -179,7 +170,7 @@ def test_a_real_key_never_reaches_ollama(monkeypatch):
 def test_a_real_key_never_reaches_the_mock(monkeypatch):
     """The mock does not show what it was sent: a listener with its address in the settings does."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with openai_stub(OPENAI) as stub, monkeypatch.context() as patch:
+    with stub_server(OPENAI) as stub, monkeypatch.context() as patch:
         patch.setattr(MockServer, "base_url", property(lambda self: stub.base_url))
         with open_backend("mock") as llm:
             ask_with_every_client(llm)
@@ -188,7 +179,7 @@ def test_a_real_key_never_reaches_the_mock(monkeypatch):
 
 def test_the_openai_server_gets_the_key_and_nobody_else_sees_it(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with openai_stub(OPENAI) as stub, open_backend("openai", openai_base_url=stub.base_url, model="m") as llm:
+    with stub_server(OPENAI) as stub, open_backend("openai", openai_base_url=stub.base_url, model="m") as llm:
         ask_with_every_client(llm)
         assert KEY not in repr(llm) + repr(llm.settings) + str(llm.settings) + str(llm.judge())
     assert {headers["authorization"] for _, headers in stub.requests} == {f"Bearer {KEY}"}
@@ -213,9 +204,9 @@ def test_ollama_through_its_own_api(monkeypatch):
 
 
 def test_model_wins_over_ollama_model():
-    with stub_server({"/api/tags": TAGS}) as stub:
-        with open_backend("ollama", ollama_url=stub.url, model="local/qwen", ollama_model="llama3.2") as llm:
-            assert llm.model == "local/qwen"
+    chosen = {"model": "local/qwen", "ollama_model": "llama3.2"}
+    with stub_server({"/api/tags": TAGS}) as stub, open_backend("ollama", ollama_url=stub.url, **chosen) as llm:
+        assert llm.model == "local/qwen"
 
 
 def test_ollama_is_down():
@@ -251,7 +242,7 @@ def test_openai_without_a_key_asks_nobody():
 
 
 def test_a_local_server_needs_no_key():
-    with openai_stub(OPENAI) as stub, open_backend("openai", openai_base_url=f"{stub.base_url}/", model="m") as llm:
+    with stub_server(OPENAI) as stub, open_backend("openai", openai_base_url=f"{stub.base_url}/", model="m") as llm:
         assert llm.chat_model().invoke(TASK).text == "positive"
     assert {headers["authorization"] for _, headers in stub.requests} == {f"Bearer {DUMMY_KEY}"}
 
@@ -260,14 +251,14 @@ def test_a_local_server_needs_no_key():
 def test_a_key_that_cannot_be_one_is_refused_without_showing_it(monkeypatch, key):
     if "\x00" not in key:  # which no environment can hold
         monkeypatch.setenv("OPENAI_API_KEY", key)
-        with openai_stub(OPENAI) as stub:
+        with stub_server(OPENAI) as stub:
             error = refuse("openai", openai_base_url=stub.base_url, model="m")
         assert "OPENAI_API_KEY" in error.problem and key not in error.problem and stub.requests == []
 
 
 def test_blanks_around_a_key_are_no_part_of_it(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
-    with openai_stub(OPENAI) as stub, open_backend("openai", openai_base_url=stub.base_url, model="m"):
+    with stub_server(OPENAI) as stub, open_backend("openai", openai_base_url=stub.base_url, model="m"):
         pass
     assert stub.requests[0][1]["authorization"] == f"Bearer {KEY}"
 
@@ -291,12 +282,12 @@ def test_a_base_url_where_nothing_listens(monkeypatch):
 )  # fmt: skip
 def test_what_answers_does_not_speak_openais_api(monkeypatch, answer):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with openai_stub({"/v1/models": answer}) as stub:
+    with stub_server({"/v1/models": answer}) as stub:
         assert "does not speak OpenAI's API" in refuse("openai", openai_base_url=stub.base_url, model="m").problem
 
 
 def test_a_base_url_without_v1():
-    with openai_stub(OPENAI) as stub:
+    with stub_server(OPENAI) as stub:
         assert "/v1" in refuse("openai", openai_base_url=stub.url, model="m").cure
 
 
@@ -304,22 +295,22 @@ def test_a_base_url_without_v1():
 def test_a_key_that_the_server_refuses(monkeypatch, status):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     answer = (status, {"error": {"message": f"Incorrect API key provided: {KEY}"}})
-    with openai_stub({"/v1/models": answer}) as stub:
+    with stub_server({"/v1/models": answer}) as stub:
         error = refuse("openai", openai_base_url=stub.base_url, model="m")
     assert "OPENAI_API_KEY" in error.problem and str(status) in error.problem
 
 
 def test_a_model_that_the_server_has_not():
-    with openai_stub(OPENAI) as stub:
+    with stub_server(OPENAI) as stub:
         error = refuse("openai", openai_base_url=stub.base_url, model="other")
     assert "other" in error.problem and error.cure == "--model m"
 
 
 @pytest.mark.parametrize("data", [[], None])
 def test_a_server_that_lists_no_models_is_believed(data):
-    with openai_stub({"/v1/models": (200, {"data": data})}) as stub:
-        with open_backend("openai", openai_base_url=stub.base_url, model="any") as llm:
-            assert llm.model == "any"
+    answers: dict[str, Answer] = {"/v1/models": (200, {"data": data})}
+    with stub_server(answers) as stub, open_backend("openai", openai_base_url=stub.base_url, model="any") as llm:
+        assert llm.model == "any"
 
 
 @pytest.mark.parametrize("llm_type", ["ollama", "openai"])
@@ -337,6 +328,51 @@ def test_nothing_takes_the_place_of_what_is_missing(llm_type, monkeypatch):
     assert current_tags() == {} and "OPENAI_BASE_URL" not in os.environ
 
 
+# --- calls that fail while a backend is open
+
+CLIENTS = {
+    "langchain": lambda llm: llm.chat_model(max_retries=0).invoke(TASK),
+    "llama_index": lambda llm: llm.llama_index(max_retries=0).complete(TASK),
+    "openai": lambda llm: llm.openai_client(max_retries=0).models.retrieve("m"),
+}
+CLIENTS_OF_OLLAMA = {
+    "langchain": lambda llm: llm.chat_model().invoke(TASK),
+    "llama_index": lambda llm: llm.llama_index().complete(TASK),
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_call_that_fails_is_said_without_the_words_of_the_server(monkeypatch, client, status):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    answers: dict[str, Answer] = {"/v1/models": MODELS}
+    failure = (status, {"error": {"message": f"Received={KEY}"}})
+    with (
+        stub_server(answers, default=failure) as stub,
+        pytest.raises(BackendUnavailable) as caught,
+        open_backend("openai", openai_base_url=stub.base_url, model="m") as llm,
+    ):
+        CLIENTS[client](llm)
+    assert f"({status})" in caught.value.problem and stub.base_url in caught.value.problem
+    assert KEY not in caught.value.problem + caught.value.cure
+
+
+@pytest.mark.parametrize("client", CLIENTS_OF_OLLAMA)
+def test_ollama_that_goes_away_is_said(client):
+    with (
+        stub_server({"/api/tags": TAGS}) as stub,
+        pytest.raises(BackendUnavailable) as caught,
+        open_backend("ollama", ollama_url=stub.url) as llm,
+    ):
+        CLIENTS_OF_OLLAMA[client](llm)
+    assert stub.url in caught.value.problem and "(404)" in caught.value.problem
+
+
+def test_a_bug_in_a_lesson_is_no_failure_of_the_server():
+    with pytest.raises(KeyError), open_backend("mock"):
+        raise KeyError("a bug")
+
+
 # --- the key, after a whole lesson
 
 
@@ -350,9 +386,7 @@ def test_nothing_takes_the_place_of_what_is_missing(llm_type, monkeypatch):
     ],
     ids=["spans of the driver", "spans of the workers", "retrieval"],
 )  # fmt: skip
-def test_a_key_is_nowhere_after_a_lesson(
-    store, tmp_path, spark, run_command, monkeypatch, caplog, lesson, flags
-):
+def test_a_key_is_nowhere_after_a_lesson(store, tmp_path, spark, run_command, monkeypatch, caplog, lesson, flags):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with MockServer() as server:
         endpoint = ["--llm-type", "openai", "--openai-base-url", server.base_url, "--model", "mock-small"]

@@ -14,6 +14,7 @@ from tracking.simple_tracking_basic import main as tracking_example
 from utils import curriculum
 from utils.curriculum import Evidence, Lesson
 from utils.lesson_context import tagged
+from utils.mlflow_setup import use_store
 from utils.progress import Store
 
 NUMBER = "9.9"
@@ -30,7 +31,7 @@ def proved(*evidence: Evidence) -> bool:
 
 @contextmanager
 def in_lesson(number: str = NUMBER, experiment: str = "2-tracing") -> Iterator[None]:
-    mlflow.set_experiment(experiment)
+    use_store(None, experiment)  # artifacts beside the store, not in the working folder
     with tagged(lesson=number):
         yield
     mlflow.flush_trace_async_logging()
@@ -117,9 +118,8 @@ def test_what_is_in_the_trash_no_longer_counts(store):
 
 def test_a_trace_counts_by_lesson_name_and_span(store):
     named = Evidence("trace", "with a retriever", filter="trace.name = 'rag-question' AND span.type = 'RETRIEVER'")
-    with in_lesson():
-        with mlflow.start_span("rag-question"):
-            pass
+    with in_lesson(), mlflow.start_span("rag-question"):
+        pass
     assert not proved(named)
     with in_lesson("9.8"), mlflow.start_span("rag-question"), mlflow.start_span("r", span_type=SpanType.RETRIEVER):
         pass

@@ -1,4 +1,4 @@
-"""The mapper: one prompt without Spark and with a clock that does not run, then whole jobs against the mock's server."""
+"""The mapper: one prompt without Spark and with a clock that does not run, then whole jobs against the mock's."""
 
 import json
 import time
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -203,7 +204,9 @@ def open_client(base_url: str, request_timeout: float) -> Iterator[Caller]:
     def call(text: str) -> Reply:
         answer = client.chat.completions.create(**request_body(text))
         assert answer.usage
-        return Reply(answer.choices[0].message.content or "", answer.usage.prompt_tokens, answer.usage.completion_tokens)
+        return Reply(
+            answer.choices[0].message.content or "", answer.usage.prompt_tokens, answer.usage.completion_tokens
+        )
 
     yield call
     client.close()
@@ -227,7 +230,8 @@ def ask_all(spark, tmp_path: Path) -> Callable:
         rows = list(enumerate(texts))
         frame = spark.createDataFrame(rows, "id int, text string").repartition(partitions)
         answers = map_prompts(frame, partial(open_client, server.base_url, timeout), tmp_path / "answers", **how)
-        return join_answers(frame, answers).toPandas().sort_values("id"), answers.toPandas()
+        joined: Any = join_answers(frame, answers).toPandas()
+        return joined.sort_values("id"), answers.toPandas()
 
     return run
 
@@ -249,7 +253,15 @@ def test_each_text_is_asked_once_and_never_more_in_flight_than_allowed(ask_all: 
 
 
 def test_rows_in_are_rows_out_and_tokens_are_the_servers(ask_all: Callable) -> None:
-    texts: list[str | None] = [*reviews(6), *reviews(3), None, "", "   ", "\n\t", "'quoted', “Umlaut ü”\nsecond line 猫"]
+    texts: list[str | None] = [
+        *reviews(6),
+        *reviews(3),
+        None,
+        "",
+        "   ",
+        "\n\t",
+        "'quoted', “Umlaut ü”\nsecond line 猫",
+    ]
     with MockServer() as server:
         rows, answers = ask_all(server, texts)
         counts = server.counts

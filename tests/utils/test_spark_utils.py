@@ -131,7 +131,9 @@ def test_a_link_on_path_leads_to_its_java(bare: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("version", ["1.8.0_402", "11.0.2", "16", "26-ea", "99.1"])
 def test_a_java_of_another_version_falls_through(bare: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     monkeypatch.setenv("JAVA_HOME", str(make_java(bare / "other", version)))
-    with pytest.raises(SparkUnavailable, match=rf"other: Java {version.removeprefix('1.').split('.')[0].split('-')[0]}"):
+    with pytest.raises(
+        SparkUnavailable, match=rf"other: Java {version.removeprefix('1.').split('.')[0].split('-')[0]}"
+    ):
         find_java()
     monkeypatch.setenv("PATH", str(make_java(bare / "good", "17") / "bin"))
     assert target(find_java()) == str(bare / "good" / "bin" / "java")

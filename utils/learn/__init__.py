@@ -4,6 +4,8 @@ uv run mlflow-learn               progress, proved from the MLflow store
 uv run mlflow-learn tour          run every lesson with the mock model
 uv run mlflow-learn run 2.2       run one lesson and see what evidence it left
 uv run mlflow-learn hint 2.2      a question that leads on
+uv run mlflow-learn check 2.2a    what an exercise still lacks; without its id, all of them
+uv run mlflow-learn goals         what you should know and show, ticked from the store
 uv run mlflow-learn ui            mlflow ui on the lessons' store, and the pages to open
 uv run mlflow-learn doctor        what is missing on this machine, and its cure
 """
@@ -12,7 +14,7 @@ import sys
 
 import click
 
-from utils import curriculum
+from utils import curriculum, exercises
 from utils.cli import Group
 from utils.errors import InputError
 from utils.options import LLM_TYPES
@@ -74,16 +76,39 @@ def take_tour(context: click.Context, module: int | None, llm_type: str, lesson_
 @click.argument("number")
 @click.argument("level", type=click.IntRange(min=1), default=1)
 def hint(number: str, level: int) -> None:
-    """A question about lesson NUMBER; a higher LEVEL asks more, the last says where to look."""
-    entry = find_lesson(number)
+    """A question about lesson or exercise NUMBER; a higher LEVEL asks more, the last says where to look."""
+    entry = find_exercise(number) if number[-1:].isalpha() else find_lesson(number)
     if level > len(entry.hints):
         raise InputError(
-            f"lesson {number} has {len(entry.hints)} hints",
+            f"{number} has {len(entry.hints)} hints",
             f"uv run mlflow-learn hint {number} {len(entry.hints)}",
         )
-    click.echo(f"{entry.number} {entry.title}\n\n{entry.hints[level - 1]}\n")
+    click.echo(f"{number} {entry.title}\n\n{entry.hints[level - 1]}\n")
     if level < len(entry.hints):
         click.echo(f"Next hint: uv run mlflow-learn hint {number} {level + 1}")
+
+
+@main.command("goals")
+@click.option("--module", type=click.IntRange(1, 8), help="Only the goals of this module.")
+@click.pass_context
+def see_goals(context: click.Context, module: int | None) -> None:
+    """Learning goals, success criteria and the production checklist; what MLflow can prove is ticked from the store."""
+    from utils.learn.goals import show_goals
+
+    show_goals(context.obj, module)
+
+
+@main.command("check")
+@click.argument("number", required=False)
+@click.pass_context
+def check(context: click.Context, number: str | None) -> None:
+    """What exercise NUMBER still lacks in MLflow; without NUMBER, which exercises are done."""
+    from utils.learn.check import show_check, show_exercises
+
+    if number is None:
+        show_exercises(context.obj)
+    else:
+        sys.exit(show_check(find_exercise(number), context.obj))
 
 
 @main.command("ui")
@@ -118,3 +143,16 @@ def find_lesson(number: str) -> curriculum.Lesson:
     except KeyError:
         known = ", ".join(entry.number for entry in curriculum.LESSONS)
         raise InputError(f"there is no lesson {number}", f"one of {known}") from None
+
+
+def find_exercise(number: str) -> exercises.Exercise:
+    """The exercise with this id.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return exercises.exercise(number)
+    except KeyError:
+        known = ", ".join(entry.id for entry in exercises.EXERCISES)
+        raise InputError(f"there is no exercise {number}", f"one of {known}") from None

@@ -13,6 +13,7 @@ from utils.cli import show_table
 from utils.errors import UserError
 from utils.learn.status import open_store
 from utils.mlflow_setup import ROOT, default_tracking_uri
+from utils.model_servers import describe_failed_call
 from utils.options import BackendOptions
 
 PACKAGES = ("mlflow", "langchain", "llama-index", "pyspark", "pandas", "openai", "click")
@@ -136,13 +137,11 @@ def _first_token(llm) -> None:  # type: ignore[no-untyped-def]
 
 def _timed(call: Callable[[], None]) -> tuple[float, str]:
     """Seconds, and what went wrong (empty when nothing did)."""
-    from openai import APIStatusError, OpenAIError
+    from openai import OpenAIError
 
     started = time.perf_counter()
     try:
         call()
     except OpenAIError as error:
-        # Not the server's own words: some servers repeat the key in them.
-        status = f" ({error.status_code})" if isinstance(error, APIStatusError) else ""
-        return 0.0, f"{type(error).__name__}{status}"
+        return 0.0, describe_failed_call(error) or type(error).__name__
     return time.perf_counter() - started, ""

@@ -1,0 +1,147 @@
+"""Keeps LEARNING_PLAN.md true: runs its commands, and writes what they print between its markers.
+
+    uv run python benchmarks/refresh_plan.py            # all of it: every lesson with the mock model, some minutes
+    uv run python benchmarks/refresh_plan.py --check    # exits 1 when an output has other lines than the plan shows
+    uv run python benchmarks/refresh_plan.py --goals    # only the lists of goals; runs nothing
+
+Markers: `<!-- output: COMMAND -->`, `<!-- goals: KIND MODULE -->` (or `all`) and `<!-- versions -->`, each up to the
+next `<!-- end -->`. The commands run in the order in which they stand, in a store that is thrown away.
+"""
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from utils.goals import Goal, goals_of
+from utils.learn.doctor import PACKAGES
+from utils.mlflow_setup import ROOT
+from utils.sample_documents import write_documents
+
+PLAN = ROOT / "LEARNING_PLAN.md"
+OUTPUT = re.compile(r"<!-- output: (?P<command>.+?) -->\n(?P<body>.*?)<!-- end -->", re.S)
+GOALS = re.compile(r"<!-- goals: (?P<kind>\w+) (?P<module>\d|all) -->\n(?P<body>.*?)<!-- end -->", re.S)
+VERSIONS = re.compile(r"<!-- versions -->\n(?P<body>.*?)<!-- end -->", re.S)
+ID = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
+# Lessons that write or read documents use a copy: a learner may have changed those of the checkout.
+FOLDER_FLAGS = {"mlflow-sample-documents": "--output-dir", "mlflow-spark-llamaindex-rag": "--docs-path"}
+LESSON_SECONDS = 600
+# What a developer has set for real servers must not change what the plan shows.
+IGNORED = re.compile(r"^(OPENAI_|OLLAMA_|LLM_|SPARK_MASTER$|MLFLOW_EXPERIMENT_|MLFLOW_TRACKING_)")
+
+
+def output_of(command: str, folder: Path) -> str:
+    """What a command of the project prints, in a store below `folder`.
+
+    Raises:
+        click.ClickException: it ended with another status than 0.
+    """
+    uv, run, program, *flags = shlex.split(command)
+    if (uv, run) != ("uv", "run") or not program.startswith("mlflow-"):
+        raise click.ClickException(f"only commands of this project are run, not: {command}")
+    if program in FOLDER_FLAGS:
+        flags += [FOLDER_FLAGS[program], str(folder / "documents")]
+    environment = {name: value for name, value in os.environ.items() if not IGNORED.match(name)}
+    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "LLM_TYPE": "mock"}
+    done = subprocess.run(
+        [Path(sys.executable).with_name(program), *flags],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LESSON_SECONDS, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise click.ClickException(f"{command} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    return tidy(done.stdout, folder)
+
+
+def tidy(text: str, folder: Path) -> str:
+    """As a learner with the default store sees it: no path of this machine, ids cut to eight characters."""
+    store = f"sqlite:///{folder}/mlflow.db"
+    text = text.replace(f" --backend-store-uri {store}", "").replace(store, "sqlite:///mlflow.db")
+    text = text.replace(f"{folder}/", "").replace(f"{ROOT}/", "")
+    return "\n".join(line.rstrip() for line in ID.sub(r"\1…", text).strip().splitlines())
+
+
+def shape(text: str) -> list[str]:
+    """The lines without what differs from run to run: numbers, ids, times, and the width that these give a column."""
+    text = re.sub(r"\b[0-9a-f]{8}…", "ID", text)
+    text = re.sub(r"\d[\d,.]*", "0", text)
+    return [re.sub(r"[ ─]+", " ", line).strip() for line in text.splitlines()]
+
+
+def listed(goal: Goal) -> str:
+    """A goal as a line of the plan."""
+    if goal.to_come:
+        return f"- [ ] {goal.text} (to come: lesson {goal.lesson})"
+    return (
+        f"- [ ] {goal.text} (yours to answer) `{goal.command}`" if goal.asked else f"- [ ] {goal.text} `{goal.command}`"
+    )
+
+
+def goal_list(found: re.Match[str]) -> str:
+    module = None if found["module"] == "all" else int(found["module"])
+    return "".join(f"{listed(goal)}\n" for goal in goals_of(found["kind"], module))
+
+
+def versions(_found: re.Match[str]) -> str:
+    names = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    return f"Last run on {datetime.now(UTC):%Y-%m-%d}: Python {platform.python_version()}, {names}.\n"
+
+
+def fill(text: str, marker: re.Pattern[str], content: Callable[[re.Match[str]], str]) -> str:
+    """Replace what stands between a marker and its end."""
+    return marker.sub(
+        lambda found: found[0][: found.start("body") - found.start()] + content(found) + "<!-- end -->", text
+    )
+
+
+def with_outputs(text: str) -> str:
+    """Run every command of the plan, one after the other in one new store."""
+    with tempfile.TemporaryDirectory(prefix="plan-") as name:
+        folder = Path(name).resolve()
+        write_documents(folder / "documents")  # a checkout has them
+
+        def block(found: re.Match[str]) -> str:
+            click.echo(f"running {found['command']}")
+            return f"```text\n{output_of(found['command'], folder)}\n```\n"
+
+        return fill(text, OUTPUT, block)
+
+
+def stale(old: str, new: str) -> list[str]:
+    """What has other lines in the new text: commands, and lists of goals."""
+    changed = []
+    for marker in (OUTPUT, GOALS):
+        for before, after in zip(marker.finditer(old), marker.finditer(new), strict=True):
+            if shape(before["body"]) != shape(after["body"]):
+                changed.append(before[0].splitlines()[0])
+    return changed
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 when an output or a list has other lines.")
+@click.option("--goals", "only_goals", is_flag=True, help="Only the lists of goals; runs nothing.")
+def main(check: bool, only_goals: bool) -> None:
+    """Refresh the outputs, the lists of goals and the versions in LEARNING_PLAN.md."""
+    old = PLAN.read_text(encoding="utf-8")
+    new = fill(old, GOALS, goal_list)
+    if not only_goals:
+        new = fill(with_outputs(new), VERSIONS, versions)
+    changed = stale(old, new)
+    for marker in changed:
+        click.echo(f"{'stale' if check else 'changed'}: {marker}")
+    if check:
+        sys.exit(1 if changed else 0)
+    PLAN.write_text(new, encoding="utf-8")
+    click.echo(f"wrote {PLAN.name}")
+
+
+if __name__ == "__main__":
+    main()

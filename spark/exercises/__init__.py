@@ -1,0 +1,1 @@
+import utils  # noqa: F401  MLflow reads its environment defaults at import, so they come first
