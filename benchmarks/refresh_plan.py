@@ -2,10 +2,11 @@
 
     uv run python benchmarks/refresh_plan.py            # all of it: every lesson with the mock model, some minutes
     uv run python benchmarks/refresh_plan.py --check    # exits 1 when an output has other lines than the plan shows
-    uv run python benchmarks/refresh_plan.py --goals    # only the lists of goals; runs nothing
+    uv run python benchmarks/refresh_plan.py --lists    # only goals and exercises; runs nothing
 
-Markers: `<!-- output: COMMAND -->`, `<!-- goals: KIND MODULE -->` (or `all`) and `<!-- versions -->`, each up to the
-next `<!-- end -->`. The commands run in the order in which they stand, in a store that is thrown away.
+Markers: `<!-- output: COMMAND -->`, `<!-- goals: KIND MODULE -->` (or `all`), `<!-- exercises: MODULE -->` and
+`<!-- versions -->`, each up to the next `<!-- end -->`. The commands run in the order in which they stand, in a store
+that is thrown away.
 """
 
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import click
 
+from utils.exercises import EXERCISES
 from utils.goals import Goal, goals_of
 from utils.learn.doctor import PACKAGES
 from utils.mlflow_setup import ROOT
@@ -30,6 +32,7 @@ from utils.sample_documents import write_documents
 PLAN = ROOT / "LEARNING_PLAN.md"
 OUTPUT = re.compile(r"<!-- output: (?P<command>.+?) -->\n(?P<body>.*?)<!-- end -->", re.S)
 GOALS = re.compile(r"<!-- goals: (?P<kind>\w+) (?P<module>\d|all) -->\n(?P<body>.*?)<!-- end -->", re.S)
+EXERCISE_LIST = re.compile(r"<!-- exercises: (?P<module>\d) -->\n(?P<body>.*?)<!-- end -->", re.S)
 VERSIONS = re.compile(r"<!-- versions -->\n(?P<body>.*?)<!-- end -->", re.S)
 ID = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
 # Lessons that write or read documents use a copy: a learner may have changed those of the checkout.
@@ -66,13 +69,14 @@ def tidy(text: str, folder: Path) -> str:
     store = f"sqlite:///{folder}/mlflow.db"
     text = text.replace(f" --backend-store-uri {store}", "").replace(store, "sqlite:///mlflow.db")
     text = text.replace(f"{folder}/", "").replace(f"{ROOT}/", "")
-    return "\n".join(line.rstrip() for line in ID.sub(r"\1…", text).strip().splitlines())
+    lines = "\n".join(line.rstrip() for line in ID.sub(r"\1…", text).strip().splitlines())
+    return re.sub(r"\n{3,}", "\n\n", lines)
 
 
 def shape(text: str) -> list[str]:
     """The lines without what differs from run to run: numbers, ids, times, and the width that these give a column."""
     text = re.sub(r"\b[0-9a-f]{8}…", "ID", text)
-    text = re.sub(r"\d[\d,.]*", "0", text)
+    text = re.sub(r"(?<![A-Za-z_\d])\d[\d,.]*", "0", text)
     return [re.sub(r"[ ─]+", " ", line).strip() for line in text.splitlines()]
 
 
@@ -88,6 +92,20 @@ def listed(goal: Goal) -> str:
 def goal_list(found: re.Match[str]) -> str:
     module = None if found["module"] == "all" else int(found["module"])
     return "".join(f"{listed(goal)}\n" for goal in goals_of(found["kind"], module))
+
+
+def exercise_list(found: re.Match[str]) -> str:
+    return "".join(
+        f"- **{exercise.id}** {exercise.title}. {exercise.task} Write in `{exercise.file}`, run `uv run {exercise.command}`; "
+        f"`uv run mlflow-learn check {exercise.id}` says what is missing.\n"
+        for exercise in EXERCISES
+        if exercise.lesson.module.number == int(found["module"])
+    )
+
+
+def with_lists(text: str) -> str:
+    """What the manifests of goals and exercises say."""
+    return fill(fill(text, GOALS, goal_list), EXERCISE_LIST, exercise_list)
 
 
 def versions(_found: re.Match[str]) -> str:
@@ -116,9 +134,9 @@ def with_outputs(text: str) -> str:
 
 
 def stale(old: str, new: str) -> list[str]:
-    """What has other lines in the new text: commands, and lists of goals."""
+    """What has other lines in the new text: commands, and lists."""
     changed = []
-    for marker in (OUTPUT, GOALS):
+    for marker in (OUTPUT, GOALS, EXERCISE_LIST):
         for before, after in zip(marker.finditer(old), marker.finditer(new), strict=True):
             if shape(before["body"]) != shape(after["body"]):
                 changed.append(before[0].splitlines()[0])
@@ -127,12 +145,12 @@ def stale(old: str, new: str) -> list[str]:
 
 @click.command()
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 when an output or a list has other lines.")
-@click.option("--goals", "only_goals", is_flag=True, help="Only the lists of goals; runs nothing.")
-def main(check: bool, only_goals: bool) -> None:
-    """Refresh the outputs, the lists of goals and the versions in LEARNING_PLAN.md."""
+@click.option("--lists", "only_lists", is_flag=True, help="Only the lists of goals and exercises; runs nothing.")
+def main(check: bool, only_lists: bool) -> None:
+    """Refresh the outputs, the lists and the versions in LEARNING_PLAN.md."""
     old = PLAN.read_text(encoding="utf-8")
-    new = fill(old, GOALS, goal_list)
-    if not only_goals:
+    new = with_lists(old)
+    if not only_lists:
         new = fill(with_outputs(new), VERSIONS, versions)
     changed = stale(old, new)
     for marker in changed:

@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import ROOT, SHARED
 from utils import curriculum
 from utils.curriculum import Evidence
+from utils.exercises import EXERCISES
 from utils.goals import GOALS, KINDS, Goal
 from utils.progress import COUNTERS
 
@@ -158,6 +159,13 @@ def test_the_tracks_are_those_of_the_manifest():
         assert f"| {track} | {numbers} |" in PLAN
 
 
+def test_each_exercise_stands_in_its_module_with_its_start_and_its_check():
+    for exercise in EXERCISES:
+        text = section("### Exercises", module_section(exercise.lesson.module))
+        assert f"- **{exercise.id}** {exercise.title}." in text
+        assert f"`uv run {exercise.command}`" in text and f"`uv run mlflow-learn check {exercise.id}`" in text
+
+
 # --- commands
 
 
@@ -203,8 +211,8 @@ PASTED = sorted({*commands(PLAN), *commands(README), *(goal.command for goal in 
 def test_every_command_to_paste_is_one_that_its_program_understands(line):
     parse(line)
     words = shlex.split(line, comments=True)
-    if words[2:3] == ["mlflow-learn"] and words[3:4] in (["run"], ["hint"]):
-        curriculum.lesson(words[4])
+    if words[2:3] == ["mlflow-learn"] and words[3:4] in (["run"], ["hint"], ["check"]) and words[4:]:
+        curriculum.lesson(words[4].rstrip("abcdefgh"))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +279,7 @@ def test_links_and_pictures_lead_to_files(target):
 
 
 def test_markers_are_balanced_and_do_not_nest():
-    marks = re.findall(r"<!-- (output|goals|versions|end)\b[^>]*-->", PLAN)
+    marks = re.findall(r"<!-- (output|goals|exercises|versions|end)\b[^>]*-->", PLAN)
     assert marks[1::2] == ["end"] * (len(marks) // 2) and "end" not in marks[::2] and len(marks) % 2 == 0
 
 
@@ -280,7 +288,7 @@ def test_outputs_show_no_path_of_a_machine():
     assert len(outputs) > len(curriculum.LESSONS)
     for body in outputs:
         assert len(body.strip().splitlines()) > 3, "an output that was never filled"
-        assert not re.search(r"(?<![\w:/.])/\w+/|sqlite:////|[A-Z]:\\", body), body
+        assert not re.search(r"(?<![\w:/.#])/\w+/|sqlite:////|[A-Z]:\\", body), body
         assert not re.search(r"Traceback|Warning|error:", body)
 
 
@@ -292,7 +300,8 @@ def test_the_footer_names_the_versions():
 def test_a_path_and_an_id_are_tidied_and_numbers_do_not_make_an_output_stale(tmp_path):
     printed = (
         f"Documents in {tmp_path}/documents\nRun:     0123456789abcdef0123456789abcdef\n"
-        f"Look at: uv run mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db, then\n p95   1,200.7\n ───────\n"
+        f"Look at: uv run mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db, then\n"
+        " p95   1,200.7\n ───────\n"
     )
     tidied = refresh_plan.tidy(printed, tmp_path)
     assert tidied.splitlines()[:3] == [
@@ -322,7 +331,7 @@ def test_the_outputs_in_the_plan_are_what_the_commands_print(run_command):
 
 
 def test_the_lists_in_the_plan_are_the_goals():
-    assert refresh_plan.fill(PLAN, refresh_plan.GOALS, refresh_plan.goal_list) == PLAN
+    assert refresh_plan.with_lists(PLAN) == PLAN
     lines = [line for line in PLAN.splitlines() if line.startswith("- [ ] ")]
     assert sorted(lines) == sorted(refresh_plan.listed(goal) for goal in GOALS)
 
