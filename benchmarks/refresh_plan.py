@@ -84,9 +84,8 @@ def listed(goal: Goal) -> str:
     """A goal as a line of the plan."""
     if goal.to_come:
         return f"- [ ] {goal.text} (to come: lesson {goal.lesson})"
-    return (
-        f"- [ ] {goal.text} (yours to answer) `{goal.command}`" if goal.asked else f"- [ ] {goal.text} `{goal.command}`"
-    )
+    whose = " (yours to answer)" if goal.asked else ""
+    return f"- [ ] {goal.text}{whose} `{goal.command}`"
 
 
 def goal_list(found: re.Match[str]) -> str:
@@ -96,7 +95,8 @@ def goal_list(found: re.Match[str]) -> str:
 
 def exercise_list(found: re.Match[str]) -> str:
     return "".join(
-        f"- **{exercise.id}** {exercise.title}. {exercise.task} Write in `{exercise.file}`, run `uv run {exercise.command}`; "
+        f"- **{exercise.id}** {exercise.title}. {exercise.task} "
+        f"Write in `{exercise.file}`, run `uv run {exercise.command}`; "
         f"`uv run mlflow-learn check {exercise.id}` says what is missing.\n"
         for exercise in EXERCISES
         if exercise.lesson.module.number == int(found["module"])

@@ -112,17 +112,16 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize(("size", "overlap"), [(64, 10), (128, 20)])
-def test_passages_are_never_larger_than_asked(run_command: Callable, corpus: Path, size: int, overlap: int) -> None:
-    given = flags(docs_path=corpus, chunk_size=size, chunk_overlap=overlap, top_k=5, num_questions=2)
+def test_passages_are_never_larger_than_asked(run_command: Callable, corpus: Path) -> None:
+    given = flags(docs_path=corpus, chunk_size=64, chunk_overlap=10, top_k=5, num_questions=2)
     assert run_command(main, *given).exit_code == 0
     passages = [chunk["page_content"] for trace in traces(RAG) for chunk in retriever_of(trace).outputs]
     assert len(passages) == 10
-    assert max(map(count_tokens, passages)) <= size
+    assert max(map(count_tokens, passages)) <= 64
     run = only_run(RAG)
-    assert run.data.params["chunk_tokens"] == str(size)
+    assert run.data.params["chunk_tokens"] == "64"
     total = sum(count_tokens(path.read_text(encoding="utf-8")) for path in corpus.iterdir())
-    assert run.data.metrics["chunks"] >= total / size
+    assert run.data.metrics["chunks"] >= total / 64
 
 
 AWKWARD = {
@@ -135,7 +134,7 @@ AWKWARD = {
 }
 
 
-@pytest.mark.parametrize(("size", "overlap"), [(16, 0), (64, 10), (128, 127), (512, 50)])
+@pytest.mark.parametrize(("size", "overlap"), [(16, 0), (64, 10), (128, 20), (128, 127), (512, 50)])
 def test_chunks_of_any_text_fit_and_lose_nothing(size: int, overlap: int) -> None:
     texts = {path.name: path.read_text(encoding="utf-8") for path in CORPUS.iterdir()} | AWKWARD
     if overlap == size - 1:  # thousands of nearly equal chunks
@@ -230,13 +229,13 @@ def test_questions_of_ones_own_are_scored(run_command: Callable, tmp_path: Path)
 
 def test_the_large_mock_declines_what_no_passage_answers(run_command: Callable, corpus: Path, tmp_path: Path) -> None:
     chosen = [q for q in load_questions() if q.kind == UNANSWERABLE]
-    chosen += [q for q in load_questions() if q.kind == "same-words"][:10]
+    chosen += [q for q in load_questions() if q.kind == "same-words"][:4]
     rows = [(q.question, q.gold_document or "", q.expected_answer if q.gold_document else "") for q in chosen]
     asked = write_questions(tmp_path / "asked.csv", rows)
     given = flags(docs_path=corpus, questions=asked, model="mock-large", chunk_size=128, chunk_overlap=20)
     assert run_command(main, *given).exit_code == 0
     measured = only_run(RAG).data.metrics
-    assert measured["questions_asked"] == 20
+    assert measured["questions_asked"] == 14
     assert measured["unanswerable_declined"] >= 0.8
     assert measured["answer_declined"] <= 0.5
     assert measured["answer_right"] >= 0.5

@@ -284,7 +284,10 @@ def test_the_whole_tour_on_a_machine_without_java_key_or_server(tmp_path):
     """As a learner starts it: a process of its own, a store that does not exist yet, nothing in the environment."""
     kept = ("HOME", "LANG", "LC_ALL", "TMPDIR", "USER")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
-    environment |= {"PATH": "/usr/bin:/bin", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    environment |= {
+        "PATH": str(programs_without_java(tmp_path / "bin")),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+    }
     command = Path(sys.executable).with_name("mlflow-learn")
     ended = subprocess.run(
         [command, "tour"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
@@ -297,6 +300,16 @@ def test_the_whole_tour_on_a_machine_without_java_key_or_server(tmp_path):
     assert "error" not in ended.stderr.lower(), ended.stderr
     status = subprocess.run([command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert "Every lesson is done" in status.stdout or all(entry.extra for entry in open_lessons(status.stdout))
+
+
+def programs_without_java(folder: Path) -> Path:
+    """The programs of the system, which Spark's shell scripts call, but no Java among them."""
+    folder.mkdir()
+    for program in [*Path("/usr/bin").iterdir(), *Path("/bin").iterdir()]:
+        if not program.name.startswith("java") and not (folder / program.name).is_symlink():
+            (folder / program.name).symlink_to(program)
+    assert not (folder / "java").exists() and (folder / "bash").exists()
+    return folder
 
 
 def open_lessons(status: str) -> list[curriculum.Lesson]:
