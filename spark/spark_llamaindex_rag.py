@@ -138,10 +138,11 @@ def build_engine(index: "VectorStoreIndex", llm: Backend, template: str, top_k: 
     )
 
 
-def ask(engine: "BaseQueryEngine", question: Question) -> Answer:
+def ask(engine: "BaseQueryEngine", prompt_uri: str, question: Question) -> Answer:
     """One question, one trace: autolog hangs the retriever, its passages with scores, and the LLM below the root."""
     with mlflow.start_span("rag-question", span_type=SpanType.CHAIN) as span:
         span.set_inputs({"question": question.question})
+        mlflow.genai.load_prompt(prompt_uri)  # inside a span: the trace is linked to the version in use
         response = engine.query(question.question)
         sources = [node.metadata["document"] for node in response.source_nodes]
         span.set_outputs({"answer": str(response), "sources": sources})
@@ -149,10 +150,10 @@ def ask(engine: "BaseQueryEngine", question: Question) -> Answer:
     return Answer(question, str(response).strip(), sources, span.trace_id)
 
 
-def ask_all(engine: "BaseQueryEngine", questions: list[Question], concurrency: int) -> list[Answer]:
+def ask_all(engine: "BaseQueryEngine", prompt_uri: str, questions: list[Question], concurrency: int) -> list[Answer]:
     with ThreadPoolExecutor(concurrency) as executor:
         # A copy of the context each: the lesson's tags reach the threads' traces.
-        futures = [executor.submit(copy_context().run, ask, engine, question) for question in questions]
+        futures = [executor.submit(copy_context().run, ask, engine, prompt_uri, question) for question in questions]
         return [future.result() for future in track(futures, "Asking")]
 
 
@@ -200,7 +201,8 @@ def run(llm: Backend, embedding: "BaseEmbedding", job: Job, spark: SparkOptions)
 
         # 4. Answers, each one traced
         mlflow.llama_index.autolog(silent=True)
-        answers = ask_all(build_engine(index, llm, prompt.template, job.top_k), job.asked, spark.concurrency)
+        engine = build_engine(index, llm, prompt.template, job.top_k)
+        answers = ask_all(engine, prompt_uri, job.asked, spark.concurrency)
         metrics |= score_answers(answers)
         steps(f"Answered {len(answers)} questions")
         log_results(job, corpus, answers, metrics)

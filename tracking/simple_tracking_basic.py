@@ -6,7 +6,7 @@ Run it:   uv run mlflow-tracking-example
           uv run mlflow-tracking-example --backend server --tracking-uri http://127.0.0.1:5000
           uv run mlflow-tracking-example --backend file      (what MLflow says to that today)
 Look at:  uv run mlflow ui  ->  1-fundamentals  ->  Training runs; Agent versions lists the models
-Change:   give RandomForestRegressor max_depth=2 in regressors(); does it still come first?
+Change:   give RandomForestRegressor max_depth=3 in regressors(); which model comes first now?
 Docs:     https://mlflow.org/docs/latest/ml/tracking/
 """
 
@@ -111,7 +111,7 @@ def train_one(name: str, regressor: "RegressorMixin", data: Data) -> str:
             pip_requirements=REQUIREMENTS,
             skops_trusted_types=TRUSTED_TYPES,
         )
-        # With model_id and dataset the numbers are found from the model, too: this model, on this data.
+        # model_id and dataset say whose numbers these are, and on which data, also where a run holds several models.
         mlflow.log_metrics(measure(data.test[TARGET], predicted), model_id=logged.model_id, dataset=data.test_set)
         mlflow.log_figure(residual_plot(data.test[TARGET], predicted, name), "residuals.png")
     return run.info.run_id
