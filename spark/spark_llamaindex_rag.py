@@ -29,19 +29,22 @@ from utils.document_files import DocumentFile, list_documents, read_partition
 from utils.embeddings import default_embed_type, open_embedding
 from utils.errors import InputError
 from utils.llm_backends import Backend, open_backend
+from utils.model_servers import BadReply, describe_failed_call
 from utils.options import BackendOptions, EmbedOptions, SparkOptions
 from utils.prompt_utils import to_single_braces, use_alias
 from utils.questions import Question, choose_questions
-from utils.rag_scores import Answer, score_answers, score_retrieval
+from utils.rag_scores import Answer, require_answers, score_answers, score_retrieval
 from utils.sample_documents import DEFAULT_FOLDER, write_documents
 from utils.spark_utils import spark_session
 
 if TYPE_CHECKING:
     from llama_index.core import VectorStoreIndex
     from llama_index.core.base.embeddings.base import BaseEmbedding
+    from llama_index.core.base.response.schema import RESPONSE_TYPE
     from llama_index.core.query_engine import BaseQueryEngine
     from pyspark.sql import DataFrame, SparkSession
 
+EMPTY_RESPONSE = "Empty Response"  # what LlamaIndex says for a model that said nothing
 PROMPT = "rag-answer"
 TEMPLATE = """Context information is below.
 ---------------------
@@ -134,7 +137,7 @@ def build_engine(index: "VectorStoreIndex", llm: Backend, template: str, top_k: 
         llm=llm.llama_index(),
         similarity_top_k=top_k,
         response_mode=ResponseMode.COMPACT,  # passages that fit go into one call: one question, one LLM call
-        text_qa_template=PromptTemplate(to_single_braces(template)),
+        text_qa_template=PromptTemplate(to_single_braces(template, escape=False)),
     )
 
 
@@ -142,12 +145,32 @@ def ask(engine: "BaseQueryEngine", prompt_uri: str, question: Question) -> Answe
     """One question, one trace: autolog hangs the retriever, its passages with scores, and the LLM below the root."""
     with mlflow.start_span("rag-question", span_type=SpanType.CHAIN) as span:
         span.set_inputs({"question": question.question})
-        mlflow.genai.load_prompt(prompt_uri)  # inside a span: the trace is linked to the version in use
-        response = engine.query(question.question)
-        sources = [node.metadata["document"] for node in response.source_nodes]
-        span.set_outputs({"answer": str(response), "sources": sources})
         span.set_attributes({"question.id": question.id, "question.gold_document": question.gold_document or ""})
-    return Answer(question, str(response).strip(), sources, span.trace_id)
+        mlflow.genai.load_prompt(prompt_uri)  # inside a span: the trace is linked to the version in use
+        try:
+            response = engine.query(question.question)
+            text = answer_text(response)
+        except Exception as error:
+            # A question whose call failed is reported with its reason; the others go on.
+            if (reason := describe_failed_call(error)) is None:
+                raise
+            span.record_exception(f"the model gave no answer: {reason}")
+            return Answer(question, "", [], span.trace_id, error=reason)
+        sources = [node.metadata["document"] for node in response.source_nodes]
+        span.set_outputs({"answer": text, "sources": sources})
+    return Answer(question, text, sources, span.trace_id)
+
+
+def answer_text(response: "RESPONSE_TYPE") -> str:
+    """LlamaIndex puts words of its own where the model said nothing: those are no answer.
+
+    Raises:
+        BadReply: the model said nothing.
+    """
+    text = str(response).strip()
+    if not text or text == EMPTY_RESPONSE:
+        raise BadReply("the reply holds no text")
+    return text
 
 
 def ask_all(engine: "BaseQueryEngine", prompt_uri: str, questions: list[Question], concurrency: int) -> list[Answer]:
@@ -203,8 +226,9 @@ def run(llm: Backend, embedding: "BaseEmbedding", job: Job, spark: SparkOptions)
         mlflow.llama_index.autolog(silent=True)
         engine = build_engine(index, llm, prompt.template, job.top_k)
         answers = ask_all(engine, prompt_uri, job.asked, spark.concurrency)
+        require_answers(answers)
         metrics |= score_answers(answers)
-        steps(f"Answered {len(answers)} questions")
+        steps(f"Answered {len(answers) - int(metrics['failed_questions'])} of {len(answers)} questions")
         log_results(job, corpus, answers, metrics)
     return Outcome(active.info.run_id, answers, metrics)
 

@@ -12,3 +12,9 @@ class UserError(Exception):
 
 class InputError(UserError):
     """A file, a folder or a value that the user gave cannot be used."""
+
+
+class JobFailed(UserError):
+    """Not a single row or question got an answer."""
+
+    CURE = "uv run mlflow-learn doctor   (is the model server still there?)"

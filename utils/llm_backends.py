@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
 DUMMY_KEY = "not-needed"  # clients insist on a key; mock and Ollama do not look at it
-PROBE_SECONDS = 4.0
+PROBE_SECONDS = 2.0
 CONTEXT_TOKENS = 4096  # what LlamaIndex fits its prompts into
 ENDPOINT_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_KEY")
 

@@ -56,13 +56,15 @@ def use_store(tracking_uri: str | None, experiment_name: str) -> "Experiment":
 
 
 def _quiet_housekeeping() -> None:
-    """Drop messages about MLflow's own tables and queues, and about pip, which uv's environments do not have."""
+    """Drop messages about MLflow's own tables and queues, about pip, which uv's environments do not have, and about
+    LlamaIndex's retries, which repeat the server's words (and with some servers the key)."""
     for name in (
         "mlflow.store.db.utils",
         "alembic.runtime.migration",
         "mlflow.tracing.export.async_export_queue",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("llama_index.llms.openai.utils").setLevel(logging.ERROR)
     logging.getLogger("mlflow.utils.environment").addFilter(_no_pip_message)
 
 

@@ -13,6 +13,10 @@ def model_names(body: Any, listed_as: str, named_as: str) -> list[str] | None:
     return [str(entry.get(named_as, "")) for entry in entries]
 
 
+class BadReply(Exception):
+    """The server answered, but not with an answer."""
+
+
 def describe_failed_call(error: Exception) -> str | None:
     """What a client says when its server fails: the kind and the status. None for a bug of ours.
 
@@ -22,6 +26,8 @@ def describe_failed_call(error: Exception) -> str | None:
     from ollama import ResponseError
     from openai import OpenAIError
 
+    if isinstance(error, BadReply):
+        return str(error)
     # Ollama's client raises the plain ConnectionError, everybody else one of its subclasses.
     if not isinstance(error, httpx.HTTPError | OpenAIError | ResponseError) and type(error) is not ConnectionError:
         return None

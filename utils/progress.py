@@ -18,12 +18,16 @@ class Finding:
 
 
 class Store:
-    """The questions that progress asks of a tracking store that mlflow_setup has opened."""
+    """The questions that progress asks of a tracking store that mlflow_setup has opened.
 
-    def __init__(self) -> None:
+    since_ms: only what began at this time (milliseconds since 1970) or later counts; prompts have no such time.
+    """
+
+    def __init__(self, since_ms: int = 0) -> None:
         from mlflow import MlflowClient
 
         self.client = MlflowClient()
+        self.since_ms = since_ms
         self.experiment_ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
 
     def findings(self, entry: Lesson) -> list[Finding]:
@@ -35,7 +39,7 @@ class Store:
 
     def count_runs(self, entry: Lesson, evidence: Evidence) -> int:
         """Runs of the lesson that ended well."""
-        wanted = f"tags.lesson = '{entry.number}' AND attributes.status = 'FINISHED'"
+        wanted = self._by("attributes.start_time", entry) + " AND attributes.status = 'FINISHED'"
         found = self.client.search_runs(
             self.experiment_ids, _both(wanted, evidence.filter), max_results=evidence.minimum
         )
@@ -44,7 +48,7 @@ class Store:
     def count_traces(self, entry: Lesson, evidence: Evidence) -> int:
         found = self.client.search_traces(
             locations=self.experiment_ids,
-            filter_string=_both(f"tags.lesson = '{entry.number}'", evidence.filter),
+            filter_string=_both(self._by("trace.timestamp_ms", entry), evidence.filter),
             max_results=evidence.minimum,
             include_spans=False,
         )
@@ -53,7 +57,7 @@ class Store:
     def count_models(self, entry: Lesson, evidence: Evidence) -> int:
         found = self.client.search_logged_models(
             experiment_ids=self.experiment_ids,
-            filter_string=_both(f"tags.lesson = '{entry.number}'", evidence.filter),
+            filter_string=_both(self._by("creation_timestamp", entry), evidence.filter),
             max_results=evidence.minimum,
         )
         return len(found)
@@ -63,9 +67,13 @@ class Store:
 
     def count_datasets(self, entry: Lesson, _evidence: Evidence) -> int:
         """Different datasets (by digest) that are inputs of the lesson's runs."""
-        wanted = f"tags.lesson = '{entry.number}' AND attributes.status = 'FINISHED'"
+        wanted = self._by("attributes.start_time", entry) + " AND attributes.status = 'FINISHED'"
         runs = self.client.search_runs(self.experiment_ids, wanted, max_results=100)
         return len({(item.dataset.name, item.dataset.digest) for run in runs for item in run.inputs.dataset_inputs})
+
+    def _by(self, time: str, entry: Lesson) -> str:
+        """The filter for what this lesson left since the time that is asked about."""
+        return f"tags.lesson = '{entry.number}' AND {time} >= {self.since_ms}"
 
 
 COUNTERS = {

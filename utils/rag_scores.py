@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
+from utils.errors import JobFailed
 from utils.evaluation import (
     expected_in_answer,
     hit_at_k,
@@ -24,10 +25,13 @@ class Answer:
     text: str
     sources: list[str]
     trace_id: str
+    error: str | None = None  # why there is no answer; the text is empty then
 
     @property
     def right(self) -> bool | None:
         """The expected answer stands in it; for a question without an answer: it was declined. None: nobody knows."""
+        if self.error:
+            return False
         if not self.question.expected_answer:
             return None
         if self.question.gold_document is None:
@@ -36,7 +40,8 @@ class Answer:
 
     def summary(self) -> dict[str, object]:
         """As a row for the terminal; the whole texts stand in the run's table."""
-        answer = shorten(" ".join(self.text.split()), 110, placeholder=" …")
+        text = f"failed: {self.error}" if self.error else " ".join(self.text.split())
+        answer = shorten(text, 110, placeholder=" …")
         return {
             "question": self.question.question,
             "answer": answer,
@@ -49,8 +54,8 @@ class Answer:
         question = self.question
         return {
             "id": question.id, "kind": question.kind, "question": question.question, "answer": self.text,
-            "expected": question.expected_answer, "right": self.right, "sources": ", ".join(self.sources),
-            "gold_document": question.gold_document, "trace_id": self.trace_id,
+            "error": self.error, "expected": question.expected_answer, "right": self.right,
+            "sources": ", ".join(self.sources), "gold_document": question.gold_document, "trace_id": self.trace_id,
         }  # fmt: skip
 
 
@@ -80,9 +85,23 @@ def score_retrieval(questions: Sequence[Question], retrieved: Sequence[Sequence[
     return scores
 
 
+def require_answers(answers: Sequence[Answer]) -> None:
+    """Stop before a job without a single answer is logged as a result.
+
+    Raises:
+        JobFailed: with the first question's error.
+    """
+    if answers and all(answer.error for answer in answers):
+        raise JobFailed(f"all {len(answers)} questions failed, the first with: {answers[0].error}", JobFailed.CURE)
+
+
 def score_answers(answers: Sequence[Answer]) -> dict[str, float]:
-    """Shares of right answers and token F1 on answerable questions, and of declined ones among the unanswerable."""
-    scores: dict[str, float] = {"questions_asked": len(answers)}
+    """Shares of right answers and token F1 on answerable questions, and of declined ones among the unanswerable.
+
+    A question whose call failed counts as wrong, and is counted apart.
+    """
+    failed = sum(answer.error is not None for answer in answers)
+    scores: dict[str, float] = {"questions_asked": len(answers), "failed_questions": failed}
     answerable = [answer for answer in answers if answer.question.gold_document and answer.question.expected_answer]
     if answerable:
         scores["answer_right"] = _mean([bool(answer.right) for answer in answerable])

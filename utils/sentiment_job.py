@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from utils.errors import UserError
+from utils.errors import JobFailed
 from utils.mlflow_setup import STATE_DIR
 from utils.options import InputOptions
 
@@ -25,10 +25,6 @@ Review: {{text}}"""
 TRACE_ALL_UP_TO = 2_000  # rows; larger jobs trace a sample, whose share is logged
 SAMPLE_ROWS = 500  # how many rows such a sample holds, about
 HARD_KINDS = ("negation", "irony", "mixed")
-
-
-class JobFailed(UserError):
-    """Not a single row got an answer."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ def classify(
     if answered["answer"].isna().all():
         raise JobFailed(
             f"all {len(answered):,} rows failed, the first with: {answered['error'].iloc[0]}",
-            "uv run mlflow-learn doctor   (is the model server still there?)",
+            JobFailed.CURE,
         )
     answered["predicted"] = [parse_label(answer, rows.labels) for answer in answered["answer"]]
     order = {identifier: place for place, identifier in enumerate(rows.frame["id"])}

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 from tenacity.wait import wait_base
 
+from utils.model_servers import BadReply
+
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
@@ -50,10 +52,6 @@ class Reply:
     text: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-
-
-class BadReply(Exception):
-    """The server answered, but not with an answer. Worth another try."""
 
 
 Caller = Callable[[str], Reply]

@@ -189,7 +189,8 @@ def test_a_query_of_ones_own_on_documents_of_ones_own(run_command: Callable, tmp
     given = flags(docs_path=tmp_path, query="How many masts does the boat have?", top_k=1)
     assert run_command(main, *given).exit_code == 0
     run, trace = only_run(RAG), only_trace(RAG)
-    assert run.data.metrics == {"questions_asked": 1, "documents": 2, "chunks": 2, "unreadable": 0}
+    counted = {"questions_asked": 1, "failed_questions": 0, "documents": 2, "chunks": 2, "unreadable": 0}
+    assert run.data.metrics == counted
     (answer,) = answers_of(run).to_dict("records")
     assert answer["sources"] == "Boote.txt"
     assert "two masts" in answer["answer"]
@@ -298,3 +299,23 @@ def test_an_embedding_model_finds_what_other_words_ask_for(run_command: Callable
     by_model, by_words = (run.data.metrics for run in runs(RAG, "FINISHED"))
     assert by_model["hit_at_k_other_words"] >= by_words["hit_at_k_other_words"] + 0.2
     assert by_model["hit_at_k_same_words"] >= 0.7
+
+
+def test_questions_without_an_answer_are_counted_apart_and_never_as_answers(store, spark, run_command):
+    result = run_command(main, "--num-questions", 9, "--mock-faults", "garbage:0.6")
+    assert result.exit_code == 0, result.output
+    client = mlflow.MlflowClient(store)
+    run = client.search_runs([client.get_experiment_by_name("5-rag").experiment_id])[0]
+    table = mlflow.load_table("answers.json", run_ids=[run.info.run_id])
+    failed = table["error"].notna()
+    assert 0 < failed.sum() == run.data.metrics["failed_questions"] < 9
+    assert set(table.loc[failed, "answer"]) == {""} and not table.loc[failed, "right"].any()
+    assert "Empty Response" not in set(table["answer"])
+
+
+def test_when_no_question_gets_an_answer_nothing_claims_success(store, spark, refused):
+    said = refused(main, "--num-questions", 2, "--mock-faults", "garbage:1")
+    assert "all 2 questions failed" in said
+    client = mlflow.MlflowClient(store)
+    runs = client.search_runs([client.get_experiment_by_name("5-rag").experiment_id])
+    assert [run.info.status for run in runs] == ["FAILED"]

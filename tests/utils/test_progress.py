@@ -1,5 +1,6 @@
 """Progress is proved from the store: nothing counts that did not happen, or is gone."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -181,3 +182,15 @@ def test_a_real_lesson_is_done_by_doing_it_and_open_again_without_its_experiment
     assert experiment
     client.delete_experiment(experiment.experiment_id)
     assert not Store().is_done(entry)
+
+
+@pytest.mark.parametrize("kind", ["run", "trace", "model", "dataset"])
+def test_what_was_left_before_the_time_that_is_asked_about_does_not_count(store, kind):
+    with in_lesson():
+        mlflow.initialize_logged_model(name="mine")
+        with mlflow.start_run(), mlflow.start_span("mine"):
+            mlflow.log_input(mlflow.data.from_pandas(pd.DataFrame({"a": [1]}), name="mine"))
+    entry = make_lesson(Evidence(kind, "x"))
+    later = int(time.time() * 1000) + 1
+    assert Store().is_done(entry)
+    assert not Store(since_ms=later).is_done(entry)

@@ -61,7 +61,7 @@ def test_a_question_nobody_knows_the_answer_to_is_neither_right_nor_wrong() -> N
         assert asked.right is None
         assert asked.row()["right"] is None
         assert asked.summary()["right"] is None
-        assert score_answers([asked]) == {"questions_asked": 1}
+        assert score_answers([asked]) == {"questions_asked": 1, "failed_questions": 0}
 
 
 def test_a_row_holds_the_whole_answer_and_a_summary_is_short() -> None:

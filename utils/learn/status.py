@@ -37,7 +37,7 @@ def show_evidence(entry: curriculum.Lesson, tracking_uri: str | None) -> None:
     show_table(rows, title=f"Evidence of {entry.number}")
 
 
-def open_store(tracking_uri: str | None):  # type: ignore[no-untyped-def]  # -> progress.Store | None
+def open_store(tracking_uri: str | None, since_ms: int = 0):  # type: ignore[no-untyped-def]  # -> progress.Store | None
     """The store as it is: looking at progress never creates one."""
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -51,7 +51,7 @@ def open_store(tracking_uri: str | None):  # type: ignore[no-untyped-def]  # -> 
         return None
     mlflow.set_tracking_uri(uri)
     try:
-        return Store()
+        return Store(since_ms)
     except (MlflowException, ModuleNotFoundError) as error:
         raise explain(error, uri) from error
 

@@ -87,7 +87,7 @@ def _visit(entry, uri, llm_type, timeout_s, context, log: Path) -> Stop:  # type
     flags = ["--tracking-uri", uri, *entry.tour_args]
     if entry.uses_llm:
         flags += ["--llm-type", llm_type]
-    started = time.perf_counter()
+    started, since_ms = time.perf_counter(), int(time.time() * 1000)
     child = context.Process(target=_child, args=(entry.number, flags, str(log)))
     child.start()
     child.join(timeout_s)
@@ -98,7 +98,7 @@ def _visit(entry, uri, llm_type, timeout_s, context, log: Path) -> Stop:  # type
         return Stop(entry, "failed", seconds, f"stopped after {timeout_s} s\n{_tail(log)}")
     if child.exitcode != 0:
         return Stop(entry, "failed", seconds, f"exit status {child.exitcode}\n{_tail(log)}")
-    missing = _missing_evidence(entry, uri)
+    missing = _missing_evidence(entry, uri, since_ms)
     return Stop(entry, "failed" if missing else "done", seconds, f"left no {missing}" if missing else "")
 
 
@@ -111,8 +111,9 @@ def _child(number: str, flags: list[str], log: str) -> None:
     sys.exit(run_here(curriculum.lesson(number), flags))
 
 
-def _missing_evidence(entry: curriculum.Lesson, uri: str) -> str:
-    store = open_store(uri)
+def _missing_evidence(entry: curriculum.Lesson, uri: str, since_ms: int) -> str:
+    """What the store does not hold of this run of the lesson: an earlier one proves nothing."""
+    store = open_store(uri, since_ms)
     missing = [finding.evidence.what for finding in store.findings(entry) if not finding.proved] if store else ["store"]
     return "; ".join(missing)
 
