@@ -93,7 +93,8 @@ def map_prompts(
     # No more tasks than run at the same time: then the sum of their pools is what is in flight.
     tasks = max(1, min(session.sparkContext.defaultParallelism, concurrency))
     pools = [concurrency // tasks + (1 if i < concurrency % tasks else 0) for i in range(tasks)]
-    prompts = frame.select("text").where(r"text rlike r'\S'").distinct().repartition(tasks)
+    # Spread by the text itself, equal texts meet in one task: `distinct` needs no second shuffle.
+    prompts = frame.select("text").where(r"text rlike r'\S'").repartition(tasks, "text").distinct()
     mapped = prompts.mapInPandas(_partition_mapper(open_caller, pools, max_attempts), f"text string, {ANSWER_COLUMNS}")
     mapped.write.mode("overwrite").parquet(str(output))
     return session.read.parquet(str(output))
