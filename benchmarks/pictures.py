@@ -58,7 +58,7 @@ def shots(client: mlflow.MlflowClient) -> list[Shot]:
         Shot("rag_trace.png", f"experiments/{ids['5-rag']}/traces?selectedEvaluationId={rag}", "rag-question",
              click=("VectorIndexRetriever.retrieve",)),
         Shot("prompt_versions.png", "prompts/sentiment", "Version 1"),
-        Shot("overview.png", f"experiments/{ids['5-rag']}/overview", "Total Cost"),
+        Shot("overview.png", f"experiments/{ids['5-rag']}/traces", "Traces", click=("Overview",)),
     ]  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def take(address: str, wanted: list[Shot]) -> None:
             close_introductions(page, ("Got it",) if shot.click else ("Got it", "Close"))
             for text in shot.click:
                 page.get_by_text(text, exact=True).first.click()
-            page.wait_for_timeout(1_500)  # charts and side panels slide in
+            page.wait_for_timeout(5_000)  # charts are drawn, side panels slide in
             page.screenshot(path=IMAGES / shot.file)
             click.echo(f"wrote images/{shot.file}")
         browser.close()
