@@ -132,44 +132,44 @@ def test_an_extra_that_really_is_missing(wrong):
 
 @commands(WITH_ROWS)
 def test_an_input_file_that_is_not_there(wrong, command, tmp_path):
-    assert "nowhere.csv" in wrong(command, "--input", tmp_path / "nowhere.csv")
+    assert "nowhere.csv" in wrong(command, *ON_MOCK, "--input", tmp_path / "nowhere.csv")
 
 
 @commands(WITH_ROWS)
 @pytest.mark.parametrize("flag", ["--text-column", "--label-column"])
 def test_a_column_that_is_not_there(wrong, command, reviews, flag):
-    said = wrong(command, "--input", reviews(b"text,stars\nGood soup,5\n"), flag, "comment")
+    said = wrong(command, *ON_MOCK, "--input", reviews(b"text,stars\nGood soup,5\n"), flag, "comment")
     assert "comment" in said and "text, stars" in said
 
 
 @commands(WITH_ROWS)
 @pytest.mark.parametrize("content", [b"", b"text\n", b"text\n\n  \n", b"text,label\n,\n"])
 def test_a_file_without_rows(wrong, command, reviews, content):
-    assert "mine.csv" in wrong(command, "--input", reviews(content))
+    assert "mine.csv" in wrong(command, *ON_MOCK, "--input", reviews(content))
 
 
 @commands(WITH_ROWS)
 def test_a_file_that_is_not_utf8(wrong, command, reviews):
-    said = wrong(command, "--input", reviews("text\nScheußlich\n".encode("cp1252")))
+    said = wrong(command, *ON_MOCK, "--input", reviews("text\nScheußlich\n".encode("cp1252")))
     assert "UTF-8" in said and "iconv" in said
 
 
 @commands(WITH_ROWS)
 @pytest.mark.parametrize("name", ["mine.xlsx", "mine"])
 def test_a_file_of_a_kind_that_nobody_reads(wrong, command, reviews, name):
-    assert ".parquet" in wrong(command, "--input", reviews(b"text\nGood soup\n", name))
+    assert ".parquet" in wrong(command, *ON_MOCK, "--input", reviews(b"text\nGood soup\n", name))
 
 
 @commands(WITH_ROWS)
 @pytest.mark.parametrize("number", ["0", "-1", "1.5", "many"])
 def test_a_number_of_rows_that_is_none(wrong, command, number):
-    said = wrong(command, "--num-samples", number)
+    said = wrong(command, *ON_MOCK, "--num-samples", number)
     assert "--num-samples" in said and f"uv run {command.name} --help" in said
 
 
 @commands(WITH_ROWS)
 def test_no_requests_in_flight(wrong, command):
-    assert "--concurrency" in wrong(command, "--concurrency", "0")
+    assert "--concurrency" in wrong(command, *ON_MOCK, "--concurrency", "0")
 
 
 # --- documents

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from utils import curriculum, options
+from utils import curriculum, llm_backends, options
 from utils.errors import UserError
 
 T = TypeVar("T")
@@ -85,6 +85,8 @@ def lesson(
                 params["embedding"] = options.take(options.EmbedOptions, params)
             uri, experiment = choose_store(params), params.pop("experiment_name")
             del params["tracking_uri"]
+            if llm and params["backend"].llm_type != "mock":  # the mock is part of this process
+                refuse_early(uri, params["backend"])
             with lesson_session(entry, uri, experiment):
                 return function(**params)
 
@@ -106,6 +108,14 @@ def command(name: str, documented: Callable[..., Any]) -> Callable[[Callable[...
     help_text = "\n\n".join(f"\b\n{paragraph}" for paragraph in text.split("\n\n"))
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
     return click.command(name, cls=Command, help=help_text, context_settings=settings)
+
+
+def refuse_early(tracking_uri: str | None, backend: options.BackendOptions) -> None:
+    """Look for a store and a server that are not there before the seconds that opening a store takes."""
+    from utils import mlflow_setup
+
+    mlflow_setup.check_store(tracking_uri or mlflow_setup.default_tracking_uri())
+    llm_backends.check_backend(backend)
 
 
 @contextmanager

@@ -154,9 +154,16 @@ def _open_endpoint(
     model = _check_endpoint(url, key, model, request_timeout_s)
 
     from utils.embedding_models import EndpointEmbedding  # slow to import: after the checks
+    from utils.http_clients import AsyncMaskingClient, MaskingClient
 
     return EndpointEmbedding(
-        model_name=model, api_base=url, api_key=key, timeout=request_timeout_s, max_retries=ENDPOINT_RETRIES
+        model_name=model,
+        api_base=url,
+        api_key=key,
+        timeout=request_timeout_s,
+        max_retries=ENDPOINT_RETRIES,
+        http_client=MaskingClient(),
+        async_http_client=AsyncMaskingClient(),
     )
 
 

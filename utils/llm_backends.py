@@ -68,12 +68,16 @@ class BackendSettings:
             return ChatOllama(**{**arguments, "temperature": self.temperature, **overrides})
         from langchain_openai import ChatOpenAI
 
+        from utils.http_clients import AsyncMaskingClient, MaskingClient
+
         # stream_usage: a custom base URL reports no tokens while streaming unless it is asked to.
         arguments = {
             "model": self.model,
             "base_url": self.base_url,
             "api_key": self.api_key,
             "stream_usage": True,
+            "http_client": MaskingClient(),
+            "http_async_client": AsyncMaskingClient(),
         }
         return ChatOpenAI(
             **{**arguments, "temperature": self.temperature, "timeout": self.request_timeout, **overrides}
@@ -94,6 +98,8 @@ class BackendSettings:
             return Ollama(**{**arguments, "temperature": self.temperature, **overrides})
         from llama_index.llms.openai_like import OpenAILike
 
+        from utils.http_clients import AsyncMaskingClient, MaskingClient
+
         usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if streaming else {}
         endpoint: dict[str, Any] = {"model": self.model, "api_base": self.base_url, "api_key": self.api_key}
         kind = {"is_chat_model": True, "is_function_calling_model": True, "context_window": CONTEXT_TOKENS}
@@ -102,13 +108,17 @@ class BackendSettings:
             "timeout": self.request_timeout,
             "additional_kwargs": usage,
         }
-        return OpenAILike(**{**endpoint, **kind, **limits, **overrides})
+        clients = {"http_client": MaskingClient(), "async_http_client": AsyncMaskingClient()}
+        return OpenAILike(**{**endpoint, **kind, **limits, **clients, **overrides})
 
     def openai_client(self, **overrides: Any) -> "OpenAI":
         """The OpenAI SDK on the same endpoint (Ollama answers it under /v1)."""
         from openai import OpenAI
 
-        arguments = {"base_url": self.base_url, "api_key": self.api_key, "timeout": self.request_timeout}
+        from utils.http_clients import MaskingClient
+
+        arguments: dict[str, Any] = {"base_url": self.base_url, "api_key": self.api_key}
+        arguments |= {"timeout": self.request_timeout, "http_client": MaskingClient()}
         return OpenAI(**{**arguments, **overrides})
 
     def judge(self) -> dict[str, str]:
@@ -176,6 +186,12 @@ def open_backend(llm_type: str | BackendOptions = "mock", **chosen: Any) -> Iter
                 f"a call to {backend.settings.base_url} failed: {failure}",
                 "uv run mlflow-learn doctor, and look at the log of the model server",
             ) from error
+
+
+def check_backend(given: BackendOptions) -> None:
+    """Raises BackendUnavailable where open_backend would: no server, no such model, or no key."""
+    with OPENERS[given.llm_type](given):
+        pass
 
 
 @contextmanager

@@ -161,27 +161,6 @@ def test_use_openai_asks_the_server_in_the_environment(run_command: Callable, mo
     assert "of-the-learner" not in kept
 
 
-@pytest.mark.parametrize("source", ["driver", "autolog"])
-def test_a_key_that_a_server_repeats_is_kept_out(
-    refused: Callable, monkeypatch: pytest.MonkeyPatch, source: str
-) -> None:
-    key = "gw_0815_secret"
-    monkeypatch.setenv("OPENAI_API_KEY", key)
-    denied = (401, {"error": {"message": f"the key {key} may not use this model"}})
-    answers = {"/v1/models": (200, {"data": [{"id": "m"}]}), "/v1/chat/completions": denied}
-    with stub_server(answers) as server:
-        given = flags(llm_type="openai", openai_base_url=f"{server.url}/v1", model="m", num_samples=2)
-        said = refused(main, *given, *flags(span_source=source))
-        assert len([path for path, _ in server.requests if path.endswith("/completions")]) == 2  # 401: asked once
-    assert key not in said
-    assert "the key … may not use this model" in said
-    for run in runs(SENTIMENT):
-        assert run.info.status == "FAILED"
-        assert key not in str(run.to_dictionary())
-    if source == "driver":  # autolog keeps the SDK's exception as it is
-        assert all(key not in trace.to_json() for trace in traces(SENTIMENT))
-
-
 @pytest.mark.parametrize("client", ["langchain", "openai"])
 def test_a_server_that_counts_no_tokens_leaves_no_number(run_command: Callable, client: str) -> None:
     message = {"role": "assistant", "content": "positive"}

@@ -3,7 +3,7 @@
 import re
 
 from .conversation import standalone
-from .evidence import Evidence, find_evidence, missing_names
+from .evidence import Evidence, find_evidence, lacks_number, missing_names
 from .passages import Passage
 from .prompt import Prompt
 from .style import read_style
@@ -37,7 +37,7 @@ _REFUSAL = re.compile(
 _THRESHOLDS = {
     (True, True): 0.5,
     (True, False): 0.46,
-    (False, True): 0.4,
+    (False, True): 0.5,
     (False, False): 0.25,
 }  # (large, strict)
 
@@ -68,7 +68,7 @@ def look_up(question: str, passages: tuple[Passage, ...], large: bool, strict: b
     evidence = find_evidence(question, passages, large, limit)
     if evidence is None or evidence.coverage < _THRESHOLDS[large, strict]:
         return None
-    if large and strict and missing_names(question, passages):
+    if strict and (missing_names(question, passages) or lacks_number(question, evidence)):
         return None
     return evidence
 

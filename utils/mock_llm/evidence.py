@@ -73,6 +73,12 @@ def missing_names(question: str, passages: tuple[Passage, ...]) -> set[str]:
     return {name for name in inner if not set(content_words(name)) <= known}
 
 
+def lacks_number(question: str, evidence: Evidence) -> bool:
+    """Whether the question asks for a number and the sentences found hold none."""
+    asked, held = _ASKED_FOR[0]
+    return bool(asked.search(question)) and not any(held.search(text) for text in evidence.sentences)
+
+
 def is_order(sentence: str) -> bool:
     """Whether a sentence in a passage speaks to the model instead of about the world."""
     return bool(_ORDERS.search(sentence))
@@ -122,7 +128,7 @@ _ASKED_FOR = tuple(
         (
             r"\bhow (?:many|much|long|often|old|far|fast|large|big|high|tall)\b|"
             r"\bwhat (?:percent|share|temperature|price)",
-            r"(?i)\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve|once|twice|daily|weekly)\b",
+            r"(?i)\d|\bone (?=[a-z])|\b(?:two|three|four|five|six|seven|eight|nine|ten|twelve|once|twice|daily|weekly)\b",
         ),
         (r"^\s*(?:who|whose|whom)\b|\bwhich (?:person|author)", r"(?<=[a-z,] )[A-Z][a-z]+"),
         (

@@ -1,0 +1,56 @@
+"""HTTP clients that forget the API key: a server's error text may repeat it, and spans keep error texts.
+
+Masking where the reply comes in reaches every place that an error can go afterwards: spans that autolog writes,
+in Spark workers too, logs and messages.
+"""
+
+from typing import Any
+
+import httpx
+from openai import DefaultAsyncHttpxClient, DefaultHttpxClient
+
+MASK = "…"
+SHORTEST_KEY = 6  # characters; a shorter one is a placeholder, and replacing it would garble every text
+# They describe the bytes that were sent, not the text that is left of them.
+BODY_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}
+
+
+class MaskingClient(DefaultHttpxClient):
+    """The OpenAI SDK's own client, whose error replies no longer hold the key that was sent."""
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        response = super().send(request, **options)
+        if not response.is_error:
+            return response
+        response.read()
+        response.close()
+        return without_key(response)
+
+
+class AsyncMaskingClient(DefaultAsyncHttpxClient):
+    """The same for asynchronous calls."""
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        response = await super().send(request, **options)
+        if not response.is_error:
+            return response
+        await response.aread()
+        await response.aclose()
+        return without_key(response)
+
+
+def without_key(response: httpx.Response) -> httpx.Response:
+    """The same reply, already read, without the key of its request in the body or a header."""
+    key = response.request.headers.get("authorization", "").removeprefix("Bearer ")
+    if len(key) < SHORTEST_KEY:
+        return response
+    headers = [(k, v.replace(key, MASK)) for k, v in response.headers.multi_items() if k.lower() not in BODY_HEADERS]
+    encoding = response.encoding or "utf-8"
+    masked = httpx.Response(
+        response.status_code,
+        headers=[(name.encode(), value.encode()) for name, value in headers],
+        content=response.text.replace(key, MASK).encode(encoding, errors="replace"),
+        request=response.request,
+    )
+    masked.extensions = response.extensions
+    return masked
