@@ -204,6 +204,24 @@ def test_the_extras_that_the_doctor_and_the_tour_know_are_those_of_the_package()
     assert set(doctor.EXTRAS) | set(tour.EXTRA_MODULES) <= known
 
 
+def test_the_folder_in_which_plain_mlflow_ui_shows_another_store(examine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert examine()[1]["folder"].state == "ok"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    check = examine()[1]["folder"]
+    assert (check.state, check.cure) == ("off", "uv run mlflow-learn ui")
+
+
+def test_a_port_that_is_taken(examine, monkeypatch):
+    with stub_server({}) as stub:
+        port = int(stub.url.split(":")[-1])
+        monkeypatch.setattr(doctor, "UI_PORT", port)
+        status, checks = examine()
+    check = checks[f"port {port}"]
+    assert status == 0 and check.state == "off" and "taken" in check.found and "--port" in check.cure
+
+
 def test_a_full_disk(examine, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(2**40, 2**40, 2**20))

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from utils.cli import show_table
-from utils.errors import UserError
+from utils.errors import InputError, UserError
 from utils.learn.status import open_store
-from utils.mlflow_setup import ROOT, default_tracking_uri
+from utils.learn.ui import require_free
+from utils.mlflow_setup import ROOT, default_tracking_uri, sqlite_path
 from utils.model_servers import describe_failed_call
 from utils.options import BackendOptions
 
@@ -23,6 +25,7 @@ EXTRAS = {
     "frameworks": "pydantic_ai",
 }
 LEAST_DISK_GIB = 2
+UI_PORT = 5000  # where plain `mlflow ui` listens
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ def examine(tracking_uri: str | None, ollama_url: str, openai_base_url: str | No
         *_versions(),
         _java(),
         _store(tracking_uri),
+        _folder(tracking_uri),
+        _port(UI_PORT),
         _disk(),
         *_extras(),
         _key(),
@@ -82,6 +87,22 @@ def _store(tracking_uri: str | None) -> Check:
     except UserError as error:
         return Check("store", "no", error.problem, error.cure)
     return Check("store", "ok", uri if store else f"{uri} (made by the first lesson)")
+
+
+def _folder(tracking_uri: str | None) -> Check:
+    """Plain `mlflow ui` takes the store of the folder in which it is typed: elsewhere it shows an empty one."""
+    uri, here = tracking_uri or default_tracking_uri(), Path.cwd()
+    if os.environ.get("MLFLOW_BACKEND_STORE_URI") == uri or (uri.startswith("sqlite:") and sqlite_path(uri).parent == here):
+        return Check("folder", "ok", "plain mlflow ui shows this store")
+    return Check("folder", "off", f"plain mlflow ui typed in {here} shows another store", "uv run mlflow-learn ui")
+
+
+def _port(port: int) -> Check:
+    try:
+        require_free(port)
+    except InputError as error:
+        return Check(f"port {port}", "off", f"{error.problem}, perhaps by an mlflow ui that still runs", error.cure)
+    return Check(f"port {port}", "ok", "free for mlflow ui")
 
 
 def _disk() -> Check:
