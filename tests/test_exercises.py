@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import sqlite3
 import subprocess
@@ -26,12 +27,14 @@ from utils.lesson_context import tagged
 from utils.progress import Store
 
 EACH = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.id)
-WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "5.2b")]
+WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "5.2b")]
 AT_THE_START = {
     "1.1a": f"trained no regressor of your own: its parameter regressor is {BASELINE}",
     "1.1b": "has 0 logged models: log at least 3 checkpoints",
     "2.1a": "has no span of type PARSER or TOOL",
     "2.2a": "has only version 1: register your wording as the second",
+    "3.1a": "is linked to no version of ticket-triage",
+    "3.1b": "production points at version 2 of support-greeting, the newest",
     "5.2a": "has 0 nested runs: start one with nested=True",
     "5.2b": f"has no feedback {FEEDBACK}",
 }
@@ -103,6 +106,11 @@ class Left:
         """Logged models, best rmse first."""
         order = [{"field_name": "metrics.rmse", "ascending": True}]
         return self.client.search_logged_models(experiment_ids=self.ids, order_by=order)
+
+    def link(self, run: str, prompt: str, version: int) -> None:
+        """As if the run had loaded this version."""
+        linked = json.dumps([{"name": prompt, "version": str(version)}])
+        self.client.set_tag(self.run(run).info.run_id, "mlflow.linkedPrompts", linked)
 
     def change(self, statement: str) -> None:
         """What MLflow itself offers no way to take back."""
@@ -365,6 +373,33 @@ def test_better_prompt_lacks_a_version_that_says_what_it_improves(solved):
     for version in (4, 3, 2):
         left.client.delete_prompt_version(REVIEW_PROMPT, version)
     assert "has only version 1" in (missing("2.2a") or "")
+
+
+def test_ticket_chat_lacks_its_schema_its_roles_or_its_answers(solved):
+    left = solved("3.1a")
+    left.change("UPDATE metrics SET value = 2 WHERE key = 'valid_answers'")
+    left.change("UPDATE latest_metrics SET value = 2 WHERE key = 'valid_answers'")
+    assert "2 of 3 answers of the run ticket-triage are valid" in (missing("3.1a") or "")
+    for template, schema, said in (
+        ([{"role": "user", "content": "{{ticket}}"}], None, "it needs a system and a user message"),
+        ([{"role": "system", "content": "x"}, {"role": "user", "content": "y"}], None, "has no variable {{ticket}}"),
+        ([{"role": "system", "content": "x"}, {"role": "user", "content": "{{ticket}}"}], None, "no response_format"),
+    ):
+        wrong = mlflow.genai.register_prompt(name="ticket-triage", template=template, response_format=schema)
+        left.link("ticket-triage", "ticket-triage", wrong.version)
+        assert said in (missing("3.1a") or "")
+
+
+def test_roll_back_lacks_the_alias_the_tag_or_the_next_call(solved):
+    left = solved("3.1b")
+    left.link("next-call", "support-greeting", 2)
+    assert "the newest run did not load version 1 of support-greeting" in (missing("3.1b") or "")
+    mlflow.genai.delete_prompt_version_tag("support-greeting", 2, "status")
+    assert "version 2 of support-greeting has no tag status = withdrawn" in (missing("3.1b") or "")
+    mlflow.genai.set_prompt_alias("support-greeting", "production", 2)
+    assert "production points at version 2 of support-greeting, the newest" in (missing("3.1b") or "")
+    mlflow.genai.delete_prompt_alias("support-greeting", "production")
+    assert "production of support-greeting points at no version" in (missing("3.1b") or "")
 
 
 @pytest.mark.parametrize(

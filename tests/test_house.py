@@ -16,17 +16,13 @@ from packaging.requirements import Requirement
 from tests.conftest import ROOT
 from utils import curriculum
 from utils.learn.tour import EXTRA_MODULES
+from utils.migration import ON_PURPOSE, check_path
 from utils.progress import COUNTERS
 
 PACKAGES = ("utils", "tracking", "spark", "genai")
 STOREYS_ABOVE_UTILS = {"tracking", "spark", "genai"}
 LESSONS = pytest.mark.parametrize("entry", curriculum.LESSONS, ids=lambda entry: entry.number)
 DOCSTRING_PARTS = ("New here:", "Run it:", "Look at:", "Change:", "Docs:")
-# Deprecated or removed; each has a successor, most of them under mlflow.genai.
-OUTDATED = {
-    "mlflow.evaluate", "mlflow.register_prompt", "mlflow.load_prompt", "mlflow.search_prompts",
-    "mlflow.genai.set_active_model", "mlflow.set_prompt_alias", "mlflow.delete_prompt_alias",
-}  # fmt: skip
 HIGHEST_FILE = 300  # lines; only the mock model and the manifest may be longer
 
 
@@ -234,7 +230,13 @@ def test_no_code_is_made_from_text_and_no_shell_is_asked():
 
 
 def test_no_call_that_mlflow_has_given_up():
-    assert {module_of(path): names_used(path) & OUTDATED for path in OWN if names_used(path) & OUTDATED} == {}
+    report = check_path(ROOT)
+    assert (report.findings, report.unreadable) == ((), ()) and report.files >= len(OWN)
+
+
+def test_old_calls_stand_only_in_the_lesson_about_them():
+    with_pragma = {path.relative_to(ROOT).as_posix() for path in OWN if ON_PURPOSE in path.read_text(encoding="utf-8")}
+    assert with_pragma == {"tracking/migration_from_2x.py", "utils/migration.py"}
 
 
 def test_no_file_of_utils_is_too_long_to_read():

@@ -35,9 +35,9 @@ def find_own_regressor(client: "MlflowClient", experiments: list[str]) -> str | 
         models = _models_of(client, run)
         if not models:
             return f"the run {name} has no logged model: call mlflow.sklearn.log_model inside it"
-        return _first_lack(models, lambda model: _lacks_honest_rmse(model, run))
+        return first_lack(models, lambda model: _lacks_honest_rmse(model, run))
 
-    return _first_lack(_runs(client, experiments, "1.1a"), lacks)
+    return first_lack(exercise_runs(client, experiments, "1.1a"), lacks)
 
 
 def find_best_checkpoint(client: "MlflowClient", experiments: list[str]) -> str | None:
@@ -58,7 +58,7 @@ def find_best_checkpoint(client: "MlflowClient", experiments: list[str]) -> str 
         tagged = [model.model_id for model in models if model.tags.get("best", "").lower() == "true"]
         return _lacks_best_tag(tagged, scores, str(name))
 
-    return _first_lack(_runs(client, experiments, "1.1b"), lacks)
+    return first_lack(exercise_runs(client, experiments, "1.1b"), lacks)
 
 
 def find_failing_row(client: "MlflowClient", experiments: list[str]) -> str | None:
@@ -80,12 +80,12 @@ def find_failing_row(client: "MlflowClient", experiments: list[str]) -> str | No
             return f"every {own[0].span_type} span of {where} has failed: the job must go on after the failing row"
         return None
 
-    return _first_lack(_traces(client, experiments, "2.1a"), lacks)
+    return first_lack(_traces(client, experiments, "2.1a"), lacks)
 
 
 def find_better_prompt(client: "MlflowClient", experiments: list[str]) -> str | None:
     """2.2a: a second version with a commit message, both measured on the same reviews, the alias on the better one."""
-    runs = _runs(client, experiments, "2.2a")
+    runs = exercise_runs(client, experiments, "2.2a")
     if not runs:
         return NOT_RUN
     if client.get_prompt(REVIEW_PROMPT) is None:
@@ -107,7 +107,7 @@ def find_better_prompt(client: "MlflowClient", experiments: list[str]) -> str | 
 
 def find_own_chunks(client: "MlflowClient", experiments: list[str]) -> str | None:
     """5.2a: nested runs of different chunk sizes, no chunk over the size, no word lost, hit@3 logged."""
-    runs = _runs(client, experiments, "5.2a")
+    runs = exercise_runs(client, experiments, "5.2a")
 
     def lacks(run: "Run") -> str | None:
         name = run.info.run_name
@@ -121,7 +121,7 @@ def find_own_chunks(client: "MlflowClient", experiments: list[str]) -> str | Non
             return f"all runs nested in {name} have the chunk size {sizes.pop()}: compare at least {LEAST_SIZES}"
         return next(filter(None, map(_lacks_sound_chunks, nested)), None)
 
-    return _first_lack([run for run in runs if "mlflow.parentRunId" not in run.data.tags], lacks)
+    return first_lack([run for run in runs if "mlflow.parentRunId" not in run.data.tags], lacks)
 
 
 def find_answer_in_passages(client: "MlflowClient", experiments: list[str]) -> str | None:
@@ -135,10 +135,10 @@ def find_answer_in_passages(client: "MlflowClient", experiments: list[str]) -> s
             )
         return next(filter(None, map(_lacks_true_feedback, traces)), None)
 
-    return _first_lack(_runs(client, experiments, "5.2b"), lacks)
+    return first_lack(exercise_runs(client, experiments, "5.2b"), lacks)
 
 
-def _first_lack(tries: Iterable[T], lacks: Callable[[T], str | None]) -> str | None:
+def first_lack(tries: Iterable[T], lacks: Callable[[T], str | None]) -> str | None:
     """None when one of the tries lacks nothing, else what the first lacks."""
     found = []
     for each in tries:
@@ -149,7 +149,7 @@ def _first_lack(tries: Iterable[T], lacks: Callable[[T], str | None]) -> str | N
     return found[0] if found else NOT_RUN
 
 
-def _runs(client: "MlflowClient", experiments: list[str], number: str) -> list["Run"]:
+def exercise_runs(client: "MlflowClient", experiments: list[str], number: str) -> list["Run"]:
     """Runs of the exercise that ended well, newest first."""
     wanted = f"tags.exercise = '{number}' AND attributes.status = 'FINISHED'"
     order = ["attributes.start_time DESC"]

@@ -77,6 +77,11 @@ def _run(further: str, minimum: int = 1) -> Evidence:
 
 
 TRACK = "uv run mlflow-tracking-example"
+LINEAGE = "uv run mlflow-logged-model-lineage"
+MIGRATION = "uv run mlflow-migration-check"
+SPANS = "uv run mlflow-manual-spans"
+REGISTRY = "uv run mlflow-prompt-registry"
+SEARCH = "uv run mlflow-prompt-search"
 OLLAMA = "uv run mlflow-spark-langchain-ollama --llm-type mock"
 ANY = "uv run mlflow-spark-langchain-multiple"
 DOCUMENTS = "uv run mlflow-sample-documents"
@@ -87,17 +92,21 @@ LEARNING = (
            "uv run mlflow-learn hint 1.1"),
     _asked("learning", "1.1", "Can you find the best model by a metric without opening a page?",
            "uv run mlflow-learn hint 1.1 2"),
-    _later("learning", "1.2", "From a trace one finds the model, prompt version, data and commit behind it."),
-    _later("learning", "1.3", "Calls of MLflow 2.x are found in one's own files before they fail."),
+    _asked("learning", "1.2", "Can you find the model, prompt version, data and commit behind a trace?",
+           "uv run mlflow-learn hint 1.2"),
+    _asked("learning", "1.3", "Can you find the calls of MLflow 2.x in your own files before they fail?",
+           "uv run mlflow-migration-check --check ."),
     _asked("learning", "2.1", "Can you say in which process autolog has to be switched on, and why?",
            "uv run mlflow-learn hint 2.1"),
     _asked("learning", "2.2", "Can you tell from a trace which call was slow, which failed, and its tokens?",
            "uv run mlflow-learn hint 2.2"),
     _asked("learning", "2.2", "Who should write the spans of your own job, the workers or the driver, and why?",
            "uv run mlflow-learn hint 2.2 2"),
-    _later("learning", "2.3", "Every step of one's own code that matters has a span of the type that fits it."),
+    _asked("learning", "2.3", "Which steps of your own code deserve a span, and of which type?",
+           "uv run mlflow-learn hint 2.3"),
     _later("learning", "2.5", "A request that crosses two processes is still one trace."),
-    _later("learning", "3.1", "A prompt is changed and rolled back without touching code."),
+    _asked("learning", "3.1", "Can you change a prompt and roll it back without touching code?",
+           "uv run mlflow-learn hint 3.1 2"),
     _later("learning", "3.2", "A better prompt is told from a lucky one."),
     _later("learning", "3.5", "Two prompts share live traffic until the difference is known."),
     _later("learning", "4.1", "An agent's answer is explained step by step from its trace."),
@@ -133,8 +142,12 @@ CRITERIA = (
             TRACK, Evidence("dataset", "three datasets", 3)),
     _proved("criterion", "1.1", "A forest of another depth stands beside the first one (Change it, 1.1).",
             TRACK, _run("params.max_depth != '5'")),
-    _later("criterion", "1.2", "The lineage from a model to its traces, prompt, data and metrics is read back."),
-    _later("criterion", "1.3", "Each 2.x pattern in a file is named with its line and its successor."),
+    _proved("criterion", "1.2", "Four checkpoints are logged models, each with its accuracy on the same reviews.",
+            LINEAGE, Evidence("model", "with its accuracy", 4, filter="metrics.accuracy >= 0")),
+    _proved("criterion", "1.2", "The best checkpoint was chosen by a search and its score is in the run.",
+            LINEAGE, _run("metrics.best_accuracy >= 0")),
+    _proved("criterion", "1.3", "Each 2.x pattern in an example is found, and none after the move.",
+            MIGRATION, _run("metrics.findings_in_old_file > 0 AND metrics.findings_in_new_file = 0")),
     _proved("criterion", "2.1", "One trace holds the whole job, with chat model spans from the workers.",
             OLLAMA, _trace("spark-sentiment", "span.type = 'CHAT_MODEL'")),
     _asked("criterion", "2.1", "Is llm_spans the same number as llm_calls in your run of 2.1?", OLLAMA),
@@ -151,14 +164,21 @@ CRITERIA = (
             _run("params.span_source = 'autolog' AND params.client = 'openai'")),
     _proved("criterion", "2.2", "Calls that failed are spans with status ERROR (Change it, 2.2).",
             f'{ANY} --mock-faults "429:0.3"', _trace("spark-sentiment-any", "span.status = 'ERROR'")),
-    _later("criterion", "2.3", "Every span type has been used once, and a search finds the spans again."),
+    _proved("criterion", "2.3", "One trace has a step of each kind, found again by its type.",
+            SPANS, _trace("answer-question", "span.type = 'RERANKER'")),
+    _proved("criterion", "2.3", "A tool's exception is on its span, and the trace is OK all the same.",
+            SPANS, _trace("answer-question", "span.status = 'ERROR' AND trace.status = 'OK'")),
     _later("criterion", "2.4", "The span trees of four frameworks stand side by side, each with one root."),
     _later("criterion", "2.5", "A trace holds the halves of both processes, and nothing is lost."),
     _later("criterion", "2.6", "The same spans are in MLflow and in an OpenTelemetry collector."),
-    _later("criterion", "3.1", "A prompt has three versions with messages, and an alias was moved and moved back."),
+    _proved("criterion", "3.1", "Two versions of a prompt were scored on the same reviews, each in a run of its own.",
+            REGISTRY, _run("params.prompt_version != '0' AND metrics.accuracy >= 0", 2)),
+    _proved("criterion", "3.1", "An alias was released, rolled back and released again.",
+            REGISTRY, _run("tags.released_version != ''")),
     _later("criterion", "3.2", "The alias moved only because the gain on the same rows was real."),
     _later("criterion", "3.3", "The best combination of template variables is known from nested runs."),
-    _later("criterion", "3.4", "The runs and traces that used a prompt version are found from it."),
+    _proved("criterion", "3.4", "The runs and traces that used a prompt version are found from it.",
+            SEARCH, _run("metrics.runs_found > 0 AND metrics.traces_found > 0")),
     _later("criterion", "3.5", "Users stayed with their variant, and the winner was promoted by a stop rule."),
     _later("criterion", "4.1", "A question to the agent is one trace with its model and tool calls."),
     _later("criterion", "4.2", "Right tool, right arguments and right answer are scored apart."),

@@ -6,6 +6,7 @@ import re
 import socket
 import sqlite3
 import sys
+import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,8 +63,11 @@ def _quiet_housekeeping() -> None:
         "mlflow.store.db.utils",
         "alembic.runtime.migration",
         "mlflow.tracing.export.async_export_queue",
+        "mlflow.tracking.fluent",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Reading a pandas DataFrame as a dataset asks PySpark, where that is installed, whether it is one of its own.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support")
     logging.getLogger("llama_index.llms.openai.utils").setLevel(logging.ERROR)
     logging.getLogger("mlflow.utils.environment").addFilter(_no_pip_message)
 

@@ -86,6 +86,20 @@ def to_single_braces(template: str, *, escape: bool = True) -> str:
     return "".join(text + name for text, name in zip(texts, names, strict=True))
 
 
+def chat_messages(prompt: "PromptVersion", *, escape: bool = True) -> list[tuple[str, str]]:
+    """The messages of a chat prompt as (role, text with single braces), as LangChain's from_messages takes them.
+
+    Args:
+        escape: as in to_single_braces; False for LlamaIndex.
+
+    Raises:
+        PromptError: it is a text prompt, or a message uses Jinja2.
+    """
+    if prompt.is_text_prompt:
+        raise PromptError(f"{prompt.uri} is a text prompt without roles", "to_single_braces(prompt.template)")
+    return [(message["role"], to_single_braces(message["content"], escape=escape)) for message in prompt.template]
+
+
 def _versions(name: str) -> list["PromptVersion"]:
     """All versions, newest first; none when the prompt does not exist yet."""
     from mlflow import MlflowClient

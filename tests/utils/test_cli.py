@@ -174,7 +174,8 @@ def test_the_end_names_the_ids_the_page_and_the_next_command(store, capsys):
     shown = capsys.readouterr().out
     assert run.info.run_id in shown and span.trace_id in shown and "0.750" in shown
     assert f"#/experiments/{run.info.experiment_id}/{curriculum.lesson('2.2').page}" in shown and store in shown
-    assert shown.splitlines()[-1] == f"Next:    uv run {curriculum.next_lesson('2.2').command}"
+    following = curriculum.next_lesson("2.2")
+    assert following and shown.splitlines()[-1] == f"Next:    uv run {following.command}"
     assert not ANSI.search(shown)
 
 

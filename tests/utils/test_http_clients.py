@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from utils.http_clients import MASK, MaskingClient, without_key
 from utils.llm_backends import BackendSettings
 
 KEY = "gateway-key-0123456789"
-HELLO = [{"role": "user", "content": "hello"}]
+HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 
 CALLS: dict[str, Callable[[BackendSettings], object]] = {
     "openai": lambda s: s.openai_client(max_retries=0).chat.completions.create(model="m", messages=HELLO),

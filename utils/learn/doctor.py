@@ -92,7 +92,9 @@ def _store(tracking_uri: str | None) -> Check:
 def _folder(tracking_uri: str | None) -> Check:
     """Plain `mlflow ui` takes the store of the folder in which it is typed: elsewhere it shows an empty one."""
     uri, here = tracking_uri or default_tracking_uri(), Path.cwd()
-    if os.environ.get("MLFLOW_BACKEND_STORE_URI") == uri or (uri.startswith("sqlite:") and sqlite_path(uri).parent == here):
+    if os.environ.get("MLFLOW_BACKEND_STORE_URI") == uri or (
+        uri.startswith("sqlite:") and sqlite_path(uri).parent == here
+    ):
         return Check("folder", "ok", "plain mlflow ui shows this store")
     return Check("folder", "off", f"plain mlflow ui typed in {here} shows another store", "uv run mlflow-learn ui")
 

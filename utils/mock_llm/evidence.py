@@ -128,7 +128,8 @@ _ASKED_FOR = tuple(
         (
             r"\bhow (?:many|much|long|often|old|far|fast|large|big|high|tall)\b|"
             r"\bwhat (?:percent|share|temperature|price)",
-            r"(?i)\d|\bone (?=[a-z])|\b(?:two|three|four|five|six|seven|eight|nine|ten|twelve|once|twice|daily|weekly)\b",
+            r"(?i)\d|\bone (?=[a-z])|\b(?:two|three|four|five|six|seven|eight|nine|ten|twelve)\b|"
+            r"\b(?:once|twice|daily|weekly)\b",
         ),
         (r"^\s*(?:who|whose|whom)\b|\bwhich (?:person|author)", r"(?<=[a-z,] )[A-Z][a-z]+"),
         (
