@@ -28,6 +28,8 @@ def only_run(experiment: str) -> Run:
 
 def traces(experiment: str) -> list[Trace]:
     found = mlflow.get_experiment_by_name(experiment)
+    if found is None:
+        return []
     listed = mlflow.search_traces(locations=[found.experiment_id], return_type="list", max_results=500)
     return [mlflow.get_trace(trace.info.trace_id) for trace in listed]
 
