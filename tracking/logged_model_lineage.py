@@ -169,7 +169,7 @@ def describe_traces(model: LoggedModel) -> str:
 def describe_commit(model: LoggedModel) -> str:
     """The traces carry the commit of the code that made them; outside a git checkout there is none."""
     commits = {trace.info.trace_metadata.get("mlflow.source.git.commit") for trace in traces_of(model)} - {None}
-    return f"commit {', '.join(sorted(str(commit)[:10] for commit in commits))}" if commits else MISSING
+    return f"commit {', '.join(sorted(f'{str(commit)[:8]}…' for commit in commits))}" if commits else MISSING
 
 
 def describe_prompts(model: LoggedModel) -> Iterator[str]:

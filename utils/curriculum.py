@@ -255,7 +255,7 @@ LESSONS: tuple[Lesson, ...] = (
             "Which step of your program would you ask about first when an answer is wrong?",
             "A function, a part of a function, and work that is already over: which of the three ways fits which?",
             "Why is the trace OK although a span in it is an ERROR?",
-            "Look at genai/tracing/manual_spans.py::research and ::write_afterwards.",
+            "Look at genai/tracing/manual_spans.py::research and ::deliver.",
         ),
     ),
     Lesson(
