@@ -22,8 +22,9 @@ def quiet_evaluation() -> Iterator[None]:
         with redirect_stdout(StringIO()):
             yield
     finally:
-        for name in [name for name, value in before.items() if value is None]:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
 
 
 def read_scores(run_id: str, scorer: str, rows: int) -> dict[int, Any]:
