@@ -19,9 +19,6 @@ _QUIET_DEFAULTS = {
     # with thousands of calls. Commands flush before they end, so a longer wait loses nothing.
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "512",
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS": "2000",
-    # Evaluations write from many threads: with MLflow's default of 5 connections some traces wait half a minute for one
-    # and are then lost with a warning.
-    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "20",
     # MLflow's records of its own housekeeping, which no lesson talks about.
     "GIT_PYTHON_REFRESH": "quiet",
     "TQDM_DISABLE": "1",
