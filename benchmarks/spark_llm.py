@@ -73,9 +73,10 @@ class Bench:
         with mlflow.start_span("job", span_type=SpanType.WORKFLOW) as root:
             answers = self._answers(frame, question)
             spans = write_spans(root, question, Classified(answers, answers, 0), share)
-        mlflow.flush_trace_async_logging()
+        mlflow.flush_trace_async_logging(terminate=True)  # as the command does at its end
         seconds = time.perf_counter() - started
         stored = len(mlflow.get_trace(root.trace_id).data.spans) - 1
+        mlflow.tracing.reset()  # the next round begins as a new command does
         assert stored == spans, f"{spans} spans written, {stored} in the store"
         return seconds, spans
 

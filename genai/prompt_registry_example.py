@@ -149,10 +149,15 @@ def ask_in_frameworks(llm: Backend, text: str) -> list[dict[str, str]]:
     pairs = chat_messages(prompt, escape=False)
     template = LlamaIndexPrompt([ChatMessage(role=role, content=content) for role, content in pairs])
     typed = llm.llama_index().as_structured_llm(Verdict)
-    return [
-        {"framework": "LangChain", "answer": str(chain.invoke({"text": text}))},
-        {"framework": "LlamaIndex", "answer": str(typed.chat(template.format_messages(text=text)).message.content)},
-    ]
+    # The frameworks trace themselves; OpenAI's autolog beside theirs would give each call a second span.
+    mlflow.openai.autolog(disable=True)
+    mlflow.langchain.autolog()
+    mlflow.llama_index.autolog()
+    with mlflow.start_span("ask-in-frameworks", span_type=SpanType.CHAIN):
+        return [
+            {"framework": "LangChain", "answer": str(chain.invoke({"text": text}))},
+            {"framework": "LlamaIndex", "answer": str(typed.chat(template.format_messages(text=text)).message.content)},
+        ]
 
 
 def refused_conversion() -> str:

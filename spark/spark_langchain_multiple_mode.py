@@ -195,7 +195,7 @@ def run(llm: Backend, rows: JobRows, spark: SparkOptions, client: str, span_sour
         root.set_inputs({"rows": len(rows.frame), "prompt": prompt_uri, "labels": rows.labels})
         root.set_outputs(metrics)
         log_results(rows, done, metrics, {"client": client, "span_source": span_source, "trace_share": share})
-    mlflow.flush_trace_async_logging()
+    mlflow.flush_trace_async_logging(terminate=True)  # nothing more is traced, so the queue need not open again
     metrics["llm_spans"] = count_llm_spans(root.trace_id)
     mlflow.log_metric("llm_spans", metrics["llm_spans"], run_id=active.info.run_id)
     steps(f"{metrics['llm_spans']} LLM spans in the trace, read back from the store")

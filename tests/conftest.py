@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,37 @@ def store(template_store: Path, tmp_path: Path, clean_environment: None) -> str:
     uri = f"sqlite:///{path}"
     mlflow.set_tracking_uri(uri)
     return uri
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a lesson left: the database of its store, and what it printed."""
+
+    path: Path
+    output: str
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.path}"
+
+
+@pytest.fixture(scope="module")
+def run_lesson(template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Left]:
+    """Run a lesson into a store of its own, for a fixture that all tests of a file share. `times` is how often."""
+    import mlflow
+
+    def run(main, *args: object, times: int = 1) -> Left:
+        path = tmp_path_factory.mktemp("lesson") / "mlflow.db"
+        shutil.copy(template_store, path)
+        output = ""
+        for _ in range(times):
+            result = CliRunner().invoke(main, ["--tracking-uri", f"sqlite:///{path}", *map(str, args)])
+            assert result.exit_code == 0, (result.output, result.exception)
+            output += result.output
+        mlflow.set_tracking_uri(f"sqlite:///{path}")
+        return Left(path, output)
+
+    return run
 
 
 @pytest.fixture(scope="session")

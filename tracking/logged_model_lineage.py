@@ -195,6 +195,7 @@ def describe_metrics(model: LoggedModel) -> str:
 
 def run(llm: Backend, reviews: pd.DataFrame) -> Outcome:
     steps = Steps(3)
+    mlflow.openai.autolog()  # the model call is a span below the agent's
     dataset = mlflow.data.from_pandas(reviews, name="sample-reviews", targets="label")
     with mlflow.start_run(run_name="lineage") as active:
         # 1. Two variants, each a run with two checkpoints

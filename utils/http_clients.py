@@ -4,6 +4,8 @@ Masking where the reply comes in reaches every place that an error can go afterw
 in Spark workers too, logs and messages.
 """
 
+import ssl
+from functools import cache
 from typing import Any
 
 import httpx
@@ -15,8 +17,17 @@ SHORTEST_KEY = 6  # characters; a shorter one is a placeholder, and replacing it
 BODY_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}
 
 
+@cache
+def ssl_context() -> ssl.SSLContext:
+    """Shared by all clients: reading the certificates takes longer than a call to a server on this machine."""
+    return httpx.create_ssl_context()
+
+
 class MaskingClient(DefaultHttpxClient):
     """The OpenAI SDK's own client, whose error replies no longer hold the key that was sent."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"verify": ssl_context(), **options})
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         response = super().send(request, **options)
@@ -29,6 +40,9 @@ class MaskingClient(DefaultHttpxClient):
 
 class AsyncMaskingClient(DefaultAsyncHttpxClient):
     """The same for asynchronous calls."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"verify": ssl_context(), **options})
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         response = await super().send(request, **options)

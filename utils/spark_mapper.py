@@ -97,7 +97,7 @@ def map_prompts(
     prompts = frame.select("text").where(r"text rlike r'\S'").repartition(tasks, "text").distinct()
     mapped = prompts.mapInPandas(_partition_mapper(open_caller, pools, max_attempts), f"text string, {ANSWER_COLUMNS}")
     mapped.write.mode("overwrite").parquet(str(output))
-    return session.read.parquet(str(output))
+    return session.read.schema(mapped.schema).parquet(str(output))  # without a schema Spark opens a file to find it
 
 
 def join_answers(frame: "DataFrame", answers: "DataFrame") -> "DataFrame":

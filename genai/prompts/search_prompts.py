@@ -5,7 +5,7 @@ Run it:   uv run mlflow-prompt-search
           uv run mlflow-prompt-search --filter "tags.team = 'support' AND name LIKE 'desk-%'"
           uv run mlflow-prompt-search --usage desk-refund@production
 Look at:  uv run mlflow ui  ->  3-prompts  ->  Prompts: desk-refund and its versions, then Traces of a version
-Change:   load the prompt before the `with` in `use_prompt`; what does the table of uses say then?
+Change:   load the prompt before the `with` in `use_prompt`; which run does the table of uses name then?
 Docs:     https://mlflow.org/docs/latest/genai/prompt-registry/manage-prompt-lifecycles/
 """
 

@@ -4,7 +4,7 @@ New here: autolog sees the calls of a framework; what your own code decides is o
 Run it:   uv run mlflow-manual-spans
           uv run mlflow-manual-spans --filter "span.type = 'GUARDRAIL'"
 Look at:  uv run mlflow ui  ->  2-tracing  ->  Traces  ->  answer-question, then press Sessions
-Change:   make the tool of `convert` succeed; which span loses its red mark, and which filter finds one trace fewer?
+Change:   ask for fahrenheit in `research`; which span loses its red mark, and which filter finds one trace fewer?
 Docs:     https://mlflow.org/docs/latest/genai/tracing/app-instrumentation/manual-tracing/
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 import mlflow
-from mlflow.entities import SpanEvent, SpanStatusCode, SpanType
+from mlflow.entities import SpanEvent, SpanStatusCode, SpanType, Trace
 from mlflow.exceptions import MlflowException
 from mlflow.tracing.constant import SpanAttributeKey
 
@@ -47,7 +47,6 @@ FILTERS = (
     "span.attributes.unit LIKE '%furlong%'",
     "trace.text LIKE '%green tea%'",
     "execution_time >= 0",
-    f"prompt = '{PROMPT}/1'",
 )
 
 
@@ -210,6 +209,15 @@ def traced(call, *arguments) -> str:  # type: ignore[no-untyped-def]
     return trace_id
 
 
+def describe_failures(trace: Trace) -> Iterator[str]:
+    """Each failed span with the exception that its event holds."""
+    for span in trace.data.spans:
+        for event in span.events if span.status.status_code == "ERROR" else ():
+            if event.name == "exception":
+                kind, message = (event.attributes[f"exception.{part}"] for part in ("type", "message"))
+                yield f"{span.name} failed with {kind}: {message}"
+
+
 def count(filters: tuple[str, ...]) -> dict[str, int]:
     """How many traces of the experiment each filter finds.
 
@@ -229,6 +237,7 @@ def run(llm: Backend, own_filters: tuple[str, ...]) -> Outcome:
     steps = Steps(4)
     count(own_filters)  # a filter with a typo is found before anything is done
     use_alias(PROMPT, "production", TEMPLATE, needs=("passage", "question"), commit_message="One sentence, one passage")
+    version = mlflow.genai.load_prompt(f"prompts:/{PROMPT}@production").version
     with mlflow.start_run(run_name="manual-spans") as active:
         # 1. One request, one trace: spans by decorator, context manager and client API
         trace_ids = {"pipeline": traced(answer_question, llm)}
@@ -237,10 +246,8 @@ def run(llm: Backend, own_filters: tuple[str, ...]) -> Outcome:
         steps("The trace of one question, read back:\n" + "\n".join(f"      {line}" for line in tree_lines(trace)))
 
         # 2. The failed tool keeps its exception
-        failed = next(span for span in trace.data.spans if span.status.status_code == "ERROR")
-        event = next(event for event in failed.events if event.name == "exception")
-        kind, message = (event.attributes[f"exception.{part}"] for part in ("type", "message"))
-        steps(f"{failed.name} failed with {kind}: {message}; the trace as a whole is {trace.info.state.value}")
+        failures = "; ".join(describe_failures(trace)) or "No span failed"
+        steps(f"{failures}; the trace as a whole is {trace.info.state.value}")
 
         # 3. A stream and coroutines: one trace each
         trace_ids["stream"] = traced(lambda: list(stream_answer(llm)))
@@ -249,7 +256,7 @@ def run(llm: Backend, own_filters: tuple[str, ...]) -> Outcome:
         steps("A stream and three coroutines left one trace each")
 
         # 4. What can be searched for
-        found = count((*FILTERS, *own_filters))
+        found = count((*FILTERS, f"prompt = '{PROMPT}/{version}'", *own_filters))
         steps("Traces of this experiment by filter")
         show_table([{"filter": text, "traces": number} for text, number in found.items()])
         spans = sum(len(mlflow.get_trace(trace_id).data.spans) for trace_id in trace_ids.values())

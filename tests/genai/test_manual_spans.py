@@ -4,30 +4,24 @@ from collections import Counter
 
 import mlflow
 import pytest
-from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.entities import SpanType, Trace
 
-from genai.tracing.manual_spans import FILTERS, PASSAGES, PROMPT, main
+from genai.tracing.manual_spans import FILTERS, PASSAGES, PROMPT, describe_failures, main
 from utils.span_tree import roots, tree_lines
 
 TYPES = {value for name, value in vars(SpanType).items() if name.isupper()}
 
 
 @pytest.fixture(scope="module")
-def done(template_store, tmp_path_factory):
-    """The lesson run once, with a filter of the learner's own: its output, and the store that it left."""
-    path = tmp_path_factory.mktemp("lesson") / "mlflow.db"
-    path.write_bytes(template_store.read_bytes())
-    uri = f"sqlite:///{path}"
-    result = CliRunner().invoke(main, ["--tracking-uri", uri, "--filter", "tags.story = 'nowhere'"])
-    assert result.exit_code == 0, (result.output, result.exception)
-    return uri, result.output
+def done(run_lesson):
+    """The lesson run once, with a filter of the learner's own."""
+    return run_lesson(main, "--filter", "tags.story = 'nowhere'")
 
 
 @pytest.fixture
 def traces(done) -> dict[str, Trace]:
-    mlflow.set_tracking_uri(done[0])
+    mlflow.set_tracking_uri(done.uri)
     ids = [experiment.experiment_id for experiment in MlflowClient().search_experiments()]
     found = mlflow.search_traces(locations=ids, return_type="list")
     assert len({roots(trace)[0].name for trace in found}) == len(found)
@@ -51,6 +45,8 @@ def test_the_exception_is_on_the_span_that_failed_and_on_no_other(traces):
     (event,) = [event for event in convert.events if event.name == "exception"]
     assert convert.name == "convert" and event.attributes["exception.type"] == "KeyError"
     assert traces["answer-question"].info.state == "OK"
+    assert list(describe_failures(traces["answer-question"])) == ["convert failed with KeyError: 'furlongs'"]
+    assert list(describe_failures(traces["look-up-all"])) == [], "a learner may mend the tool"
 
 
 def test_session_user_tag_prompt_and_tokens_are_on_the_trace(traces):
@@ -91,7 +87,7 @@ def test_every_filter_finds_what_is_there_and_nothing_else(traces, done):
         "trace.status = 'OK'": 3,
         "execution_time >= 0": 3,
     }
-    assert "tags.story = 'nowhere'" in done[1]
+    assert "tags.story = 'nowhere'" in done.output and f"prompt = '{PROMPT}/1'" in done.output
 
 
 def ids() -> list[str]:
@@ -102,7 +98,7 @@ def test_the_tree_is_indented_below_its_root(traces, done):
     lines = tree_lines(traces["answer-question"])
     assert lines[0].startswith("WORKFLOW  answer-question")
     assert any(line.startswith("    TOOL  convert") and line.endswith("ERROR") for line in lines)
-    assert all(line.split("  ms")[0].strip().split("  ")[0] in done[1] for line in lines)
+    assert all(line.split("  ms")[0].strip().split("  ")[0] in done.output for line in lines)
 
 
 def test_a_filter_with_a_typo_is_refused_before_anything_is_traced(refused, store):

@@ -2,8 +2,8 @@
 
 import mlflow
 import pytest
-from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow.entities import SpanType
 
 from genai.prompt_registry_example import (
     ALIAS,
@@ -19,24 +19,20 @@ from genai.prompt_registry_example import (
 )
 from utils.llm_backends import open_backend
 from utils.prompt_utils import PromptError, chat_messages, to_single_braces
+from utils.span_tree import roots
 
 BRACES = 'Answer as JSON: {"label": "x", "why": {}}. Review: {{text}}'
 
 
 @pytest.fixture(scope="module")
-def done(template_store, tmp_path_factory):
-    """The lesson run once: its output; every test here reads the store that it left."""
-    path = tmp_path_factory.mktemp("lesson") / "mlflow.db"
-    path.write_bytes(template_store.read_bytes())
-    uri = f"sqlite:///{path}"
-    result = CliRunner().invoke(main, ["--tracking-uri", uri, "--num-samples", "12"])
-    assert result.exit_code == 0, (result.output, result.exception)
-    return uri, result.output
+def done(run_lesson):
+    """The lesson run once: every test here reads the store that it left."""
+    return run_lesson(main, "--num-samples", 12)
 
 
 @pytest.fixture
 def client(done) -> MlflowClient:
-    mlflow.set_tracking_uri(done[0])
+    mlflow.set_tracking_uri(done.uri)
     return MlflowClient()
 
 
@@ -70,7 +66,7 @@ def test_the_alias_ends_on_the_better_version(client):
 
 
 def test_the_output_shows_what_the_learner_should_see(done, runs):
-    output = done[1]
+    output = done.output
     for seen in ("AttributeError", "-What is the sentiment", "+Answer with one word", "rolled back to 1", "Jinja2"):
         assert seen in output
     assert "cached read gives 2, cache_ttl_seconds=0 gives 1" in output, "another process moved the alias"
@@ -97,6 +93,14 @@ def test_the_chat_prompt_goes_round_through_both_frameworks(client):
     pairs = chat_messages(prompt, escape=False)
     template = LlamaIndexPrompt([ChatMessage(role=role, content=content) for role, content in pairs])
     assert [(m.role.value, m.content) for m in template.format_messages(text="Nice {soup}")] == wanted
+
+
+def test_the_calls_of_both_frameworks_stand_under_one_root(client):
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    (trace,) = mlflow.search_traces(locations=ids, filter_string="name = 'ask-in-frameworks'", return_type="list")
+    calls = [span.name for span in trace.data.spans if span.span_type == SpanType.CHAT_MODEL]
+    assert len(roots(trace)) == 1
+    assert sorted(calls) == ["ChatOpenAI", "OpenAILike.chat", "StructuredLLM.chat"], "none of them twice"
 
 
 def test_the_stored_schema_is_what_the_model_answers_in(client):

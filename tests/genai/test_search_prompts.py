@@ -2,21 +2,15 @@
 
 import mlflow
 import pytest
-from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from genai.prompts.search_prompts import FILTERS, PROMPTS, REFUND, find_usage, main, pages, search
 
 
 @pytest.fixture(scope="module")
-def uri(template_store, tmp_path_factory) -> str:
+def uri(run_lesson) -> str:
     """A store in which the lesson was run twice."""
-    path = tmp_path_factory.mktemp("lesson") / "mlflow.db"
-    path.write_bytes(template_store.read_bytes())
-    for _ in range(2):
-        result = CliRunner().invoke(main, ["--tracking-uri", f"sqlite:///{path}", "--page-size", "2"])
-        assert result.exit_code == 0, (result.output, result.exception)
-    return f"sqlite:///{path}"
+    return run_lesson(main, "--page-size", 2, times=2).uri
 
 
 @pytest.fixture

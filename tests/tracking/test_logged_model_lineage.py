@@ -6,7 +6,6 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from tests.conftest import ROOT
@@ -17,17 +16,12 @@ BRANCHES = ("model", "run", "traces", "code", "prompt", "dataset", "metrics")
 
 
 @pytest.fixture(scope="module")
-def left(template_store, tmp_path_factory) -> Path:
+def left(run_lesson) -> Path:
     """The database that one run of the lesson left."""
-    path = tmp_path_factory.mktemp("lesson") / "mlflow.db"
-    path.write_bytes(template_store.read_bytes())
-    result = CliRunner().invoke(main, ["--tracking-uri", f"sqlite:///{path}", "--num-samples", str(SAMPLES)])
-    assert result.exit_code == 0, (result.output, result.exception)
-    mlflow.set_tracking_uri(f"sqlite:///{path}")
-    (parent,) = [run for run in all_runs() if run.info.run_name == "lineage"]
-    for line in lineage(best_checkpoint(parent.info.run_id).model_id):
-        assert line in result.output
-    return path
+    done = run_lesson(main, "--num-samples", SAMPLES)
+    for line in lineage(best().model_id):
+        assert line in done.output
+    return done.path
 
 
 @pytest.fixture
@@ -72,6 +66,8 @@ def test_every_model_has_its_own_traces_params_and_accuracy(database):
         traces = mlflow.search_traces(locations=experiment_ids(), model_id=model.model_id, return_type="list")
         assert len(traces) == SAMPLES
         assert {trace.info.tags["lesson"] for trace in traces} == {"1.2"} == {model.tags["lesson"]}
+        for trace in traces:
+            assert [span.span_type for span in trace.data.spans] == ["AGENT", "CHAT_MODEL"]
         (metric,) = model.metrics
         assert (metric.key, metric.step) == ("accuracy", int(model.params["step"]))
         assert metric.dataset_name == "sample-reviews"

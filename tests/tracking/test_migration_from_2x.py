@@ -4,7 +4,6 @@ import json
 
 import mlflow
 import pytest
-from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from tests.conftest import ROOT
@@ -12,17 +11,13 @@ from tracking.migration_from_2x import main
 
 
 @pytest.fixture(scope="module")
-def done(template_store, tmp_path_factory):
-    path = tmp_path_factory.mktemp("lesson") / "mlflow.db"
-    path.write_bytes(template_store.read_bytes())
-    result = CliRunner().invoke(main, ["--tracking-uri", f"sqlite:///{path}"])
-    assert result.exit_code == 0, (result.output, result.exception)
-    client = MlflowClient(f"sqlite:///{path}")
+def done(run_lesson):
+    left = run_lesson(main)
+    client = MlflowClient(left.uri)
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     (run,) = [run for run in client.search_runs(ids) if run.info.run_name == "migration-check"]
-    mlflow.set_tracking_uri(f"sqlite:///{path}")
     table = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/calls.json"))
-    return result.output, run, [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    return left.output, run, [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
 
 
 def test_every_old_call_warns_or_fails_and_every_new_one_works(done):

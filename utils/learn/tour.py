@@ -18,7 +18,7 @@ import click
 from utils import curriculum
 from utils.cli import Command, show_table
 from utils.learn.status import open_store, where_to_look
-from utils.mlflow_setup import default_tracking_uri
+from utils.mlflow_setup import ROOT, default_tracking_uri
 
 PRELOADED = [
     "mlflow",
@@ -108,7 +108,13 @@ def _child(number: str, flags: list[str], log: str) -> None:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    sys.exit(run_here(curriculum.lesson(number), flags))
+    entry = curriculum.lesson(number)
+    main_module = sys.modules["__main__"]
+    # A fork server's child may have a main module without a file. PySpark takes such a process for its own doctests,
+    # finds no optional package missing, and exits with 0 in the middle of the lesson.
+    if not hasattr(main_module, "__file__"):
+        main_module.__file__ = str(ROOT / entry.file)
+    sys.exit(run_here(entry, flags))
 
 
 def _missing_evidence(entry: curriculum.Lesson, uri: str, since_ms: int) -> str:
