@@ -23,7 +23,13 @@ from utils.progress import COUNTERS
 PLAN = (ROOT / "LEARNING_PLAN.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The manifest's route → the name in the sidebar of mlflow ui.
-PAGE_NAMES = {"runs": "Training runs", "traces": "Traces", "models": "Agent versions", "prompts": "Prompts"}
+PAGE_NAMES = {
+    "runs": "Training runs",
+    "traces": "Traces",
+    "models": "Agent versions",
+    "prompts": "Prompts",
+    "evaluation-runs": "Evaluation runs",
+}
 LESSONS = pytest.mark.parametrize("entry", curriculum.LESSONS, ids=lambda entry: entry.number)
 HERE, TO_COME = "here", "to come"
 
@@ -51,7 +57,7 @@ CATALOGUE = {
     "2.5": ("mlflow-distributed-tracing", TO_COME),
     "2.6": ("mlflow-opentelemetry", TO_COME),
     "3.1": ("mlflow-prompt-registry", HERE),
-    "3.2": ("mlflow-prompt-iteration", TO_COME),
+    "3.2": ("mlflow-prompt-iteration", HERE),
     "3.3": ("mlflow-prompt-variables", TO_COME),
     "3.4": ("mlflow-prompt-search", HERE),
     "3.5": ("mlflow-prompt-ab-test", TO_COME),

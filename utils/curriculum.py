@@ -287,6 +287,37 @@ LESSONS: tuple[Lesson, ...] = (
         ),
     ),
     Lesson(
+        number="3.2",
+        title="Improve a prompt from what failed, and believe only a real gain",
+        command="mlflow-prompt-iteration",
+        file="genai/prompts/compare_versions.py",
+        page="evaluation-runs",
+        look="select version-1 and version-2 and press Compare: which rows changed sides?",
+        docs="https://mlflow.org/docs/latest/genai/prompt-registry/evaluate-prompts/",
+        shows=(
+            "mlflow.genai.evaluate",
+            "mlflow.genai.scorer",
+            "mlflow.genai.load_prompt",
+            "mlflow.genai.set_prompt_alias",
+            "mlflow.genai.set_prompt_tag",
+            "mlflow.log_metrics",
+        ),
+        evidence=(
+            Evidence(
+                "run", "two versions evaluated on the same rows", minimum=2, filter="params.prompt_version != '0'"
+            ),
+            Evidence("run", "the gain with its interval and p", filter="metrics.p >= 0"),
+            Evidence("trace", "a scored answer for every row", filter="trace.name = 'answer-from-passage'"),
+            Evidence("prompt", "both versions of the prompt", name="passage-answer"),
+        ),
+        hints=(
+            "Version 2 got more rows right. On how many rows do the two versions differ at all?",
+            "If the two were equally good, how often would a coin give you this many rows for one side?",
+            "The gain is not shown. Is the prompt no better, or were there too few rows to see it?",
+            "Look at utils/paired_decision.py::decide and genai/prompts/compare_versions.py::release.",
+        ),
+    ),
+    Lesson(
         number="3.4",
         title="Find prompts, and what used a version",
         command="mlflow-prompt-search",

@@ -81,6 +81,7 @@ LINEAGE = "uv run mlflow-logged-model-lineage"
 MIGRATION = "uv run mlflow-migration-check"
 SPANS = "uv run mlflow-manual-spans"
 REGISTRY = "uv run mlflow-prompt-registry"
+ITERATE = "uv run mlflow-prompt-iteration"
 SEARCH = "uv run mlflow-prompt-search"
 OLLAMA = "uv run mlflow-spark-langchain-ollama --llm-type mock"
 ANY = "uv run mlflow-spark-langchain-multiple"
@@ -107,7 +108,7 @@ LEARNING = (
     _later("learning", "2.5", "A request that crosses two processes is still one trace."),
     _asked("learning", "3.1", "Can you change a prompt and roll it back without touching code?",
            "uv run mlflow-learn hint 3.1 2"),
-    _later("learning", "3.2", "A better prompt is told from a lucky one."),
+    _asked("learning", "3.2", "Can you tell a better prompt from a lucky one?", "uv run mlflow-learn hint 3.2 2"),
     _later("learning", "3.5", "Two prompts share live traffic until the difference is known."),
     _later("learning", "4.1", "An agent's answer is explained step by step from its trace."),
     _later("learning", "4.2", "Which tools help is known from measurements, not from the list of tools."),
@@ -175,7 +176,9 @@ CRITERIA = (
             REGISTRY, _run("params.prompt_version != '0' AND metrics.accuracy >= 0", 2)),
     _proved("criterion", "3.1", "An alias was released, rolled back and released again.",
             REGISTRY, _run("tags.released_version != ''")),
-    _later("criterion", "3.2", "The alias moved only because the gain on the same rows was real."),
+    _proved("criterion", "3.2", "The gain on the same rows is known with its interval and its p.",
+            ITERATE, _run("metrics.gain > -1 AND metrics.p >= 0")),
+    _asked("criterion", "3.2", "Did the alias move only because the gain was real?", ITERATE),
     _later("criterion", "3.3", "The best combination of template variables is known from nested runs."),
     _proved("criterion", "3.4", "The runs and traces that used a prompt version are found from it.",
             SEARCH, _run("metrics.runs_found > 0 AND metrics.traces_found > 0")),

@@ -64,6 +64,7 @@ def _quiet_housekeeping() -> None:
         "alembic.runtime.migration",
         "mlflow.tracing.export.async_export_queue",
         "mlflow.tracking.fluent",
+        "mlflow.models.evaluation.utils.trace",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Reading a pandas DataFrame as a dataset asks PySpark, where that is installed, whether it is one of its own.

@@ -1,0 +1,51 @@
+"""What an evaluation left in the store, counted: MLflow itself only warns when a scorer fails or a trace is missing."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from typing import Any
+
+from utils.errors import JobFailed
+
+# What the user has set wins. SQLite has one writer: more rows at once only wait for it, and with ten of them MLflow's
+# pool of 5 connections ran dry and a trace was lost with a warning.
+SETTINGS = {"MLFLOW_GENAI_EVAL_SKIP_TRACE_VALIDATION": "true", "MLFLOW_GENAI_EVAL_MAX_WORKERS": "4"}
+
+
+@contextmanager
+def quiet_evaluation() -> Iterator[None]:
+    """Around mlflow.genai.evaluate: no notice of several lines, and predict_fn is called once per row, no more."""
+    before = {name: os.environ.get(name) for name in SETTINGS}
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        for name in [name for name, value in before.items() if value is None]:
+            del os.environ[name]
+
+
+def read_scores(run_id: str, scorer: str, rows: int) -> dict[int, Any]:
+    """The scorer's value for each row, from the traces of the run; a row is known by the input `row`.
+
+    Raises:
+        JobFailed: there are not as many traces as rows, or a trace has no value from the scorer.
+    """
+    import mlflow
+
+    traces = mlflow.search_traces(run_id=run_id, max_results=max(rows, 1) * 2, return_type="list")
+    scores: dict[int, Any] = {}
+    for trace in traces:
+        (root,) = [span for span in trace.data.spans if span.parent_id is None]
+        values = [item.value for item in trace.info.assessments if item.name == scorer]
+        if len(values) != 1 or values[0] is None:
+            raise JobFailed(
+                f"{scorer} gave no value for row {root.inputs['row']} of the run {run_id}",
+                f"mlflow.get_trace({trace.info.trace_id!r})",
+            )
+        scores[int(root.inputs["row"])] = values[0]
+    if len(scores) != rows or len(traces) != rows:
+        raise JobFailed(f"{len(traces)} traces for {rows} rows in the run {run_id}", "look at the run's Traces")
+    return scores
