@@ -6,25 +6,20 @@
 Needs Chromium (Debian: apt-get install chromium). Every picture is of a real run.
 """
 
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-import httpx
 import mlflow
 
 from utils import curriculum
 from utils.errors import InputError
+from utils.mlflow_server import mlflow_server
 from utils.mlflow_setup import ROOT
 
 IMAGES = ROOT / "images"
@@ -35,7 +30,7 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 SIZE = {"width": 1500, "height": 900}
-STARTS_WITHIN_S = 120
+APPEARS_WITHIN_MS = 120_000
 FRAME_MS = 1_400
 
 
@@ -72,41 +67,13 @@ def fill(uri: str) -> None:
     subprocess.run([sys.executable, "-m", "utils.learn", "--tracking-uri", uri, "tour"], check=True, cwd=ROOT)
 
 
-@contextmanager
-def server(uri: str) -> Iterator[str]:
-    """`mlflow ui` on this store; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until_up(f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def wait_until_up(address: str) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN_S
-    while time.monotonic() < deadline:
-        try:
-            httpx.get(f"{address}/health", timeout=2).raise_for_status()
-            return
-        except httpx.HTTPError:
-            time.sleep(0.5)
-    raise InputError(f"mlflow ui did not start within {STARTS_WITHIN_S} s", "uv run mlflow ui, and read what it says")
-
-
 def take(address: str, wanted: list[Shot]) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport=SIZE, base_url=address)  # type: ignore[arg-type]
-        page.set_default_timeout(STARTS_WITHIN_S * 1000)
+        page.set_default_timeout(APPEARS_WITHIN_MS)
         for shot in wanted:
             page.goto(f"/#/{shot.page}")
             page.get_by_text(shot.ready).first.wait_for()
@@ -179,7 +146,7 @@ def main(journey: bool, store: str | None) -> None:
         uri = store or f"sqlite:///{Path(folder) / 'mlflow.db'}"
         if not store:
             fill(uri)
-        with server(uri) as address:
+        with mlflow_server(uri) as address:
             take(address, shots(mlflow.MlflowClient(uri)))
 
 

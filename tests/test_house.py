@@ -124,7 +124,7 @@ def test_the_docstring_says_what_to_run_where_to_look_and_what_to_change(entry):
 def test_the_lines_to_paste_call_the_command_of_the_manifest(entry):
     text = ast.get_docstring(tree(ROOT / entry.file)) or ""
     lines = text[text.index("Run it:") : text.index("Look at:")].removeprefix("Run it:").strip().splitlines()
-    commands = [line.split() for line in lines]
+    commands = [re.sub(r"^uv run --extra \w+ ", "uv run ", line.strip()).split() for line in lines]
     assert commands and all(words[:3] == ["uv", "run", entry.command] for words in commands), commands
 
 
@@ -138,8 +138,9 @@ def test_hints_lead_to_places_that_exist(entry):
     assert "::" in entry.hints[-1], "the last hint says where to look"
     for hint in entry.hints:
         for file, name in re.findall(r"([\w/]+\.py)?::(\w+)", hint):
-            defined = {getattr(node, "name", "") for node in ast.walk(tree(ROOT / (file or entry.file)))}
-            assert name in defined, hint
+            nodes = list(ast.walk(tree(ROOT / (file or entry.file))))
+            constants = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+            assert name in constants | {getattr(node, "name", "") for node in nodes}, hint
 
 
 @LESSONS

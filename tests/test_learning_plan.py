@@ -53,9 +53,9 @@ CATALOGUE = {
     "2.1": ("mlflow-spark-langchain-ollama", HERE),
     "2.2": ("mlflow-spark-langchain-multiple", HERE),
     "2.3": ("mlflow-manual-spans", HERE),
-    "2.4": ("mlflow-compare-frameworks", TO_COME),
-    "2.5": ("mlflow-distributed-tracing", TO_COME),
-    "2.6": ("mlflow-opentelemetry", TO_COME),
+    "2.4": ("mlflow-compare-frameworks", HERE),
+    "2.5": ("mlflow-distributed-tracing", HERE),
+    "2.6": ("mlflow-opentelemetry", HERE),
     "3.1": ("mlflow-prompt-registry", HERE),
     "3.2": ("mlflow-prompt-iteration", HERE),
     "3.3": ("mlflow-prompt-variables", TO_COME),
@@ -253,14 +253,15 @@ PLACES = sorted(set(re.findall(r"`?([\w/]+\.py)::([\w.]+)`?", PLAN + README)))
 
 @cache
 def defined(path: str) -> set[str]:
-    """Names of functions, classes and, as Class.method, their methods."""
+    """Names of functions, classes, module constants and, as Class.method, methods."""
     file = ROOT / path
     if path.startswith("mlflow/"):
         spec = importlib.util.find_spec("mlflow")
         assert spec and spec.origin
         file = Path(spec.origin).parent.parent / path
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    module = ast.parse(file.read_text(encoding="utf-8"))
+    names = {node.id for node in ast.walk(module) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         if isinstance(node, ast.ClassDef):

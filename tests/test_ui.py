@@ -1,21 +1,16 @@
 """What the lessons leave is found on the pages of mlflow ui that they name, in a real browser."""
 
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import mlflow
 import pytest
 from click.testing import CliRunner
 
 from spark.spark_llamaindex_rag import main as rag
 from tracking.simple_tracking_basic import main as tracking_example
+from utils.mlflow_server import mlflow_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -23,7 +18,6 @@ QUIET_FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-STARTS_WITHIN_S = 120
 APPEARS_WITHIN_MS = 60_000
 
 
@@ -42,32 +36,8 @@ def filled_store(template_store: Path, tmp_path_factory: pytest.TempPathFactory,
 @pytest.fixture(scope="module")
 def ui(filled_store: str) -> Iterator[str]:
     """The address of a running `mlflow server` on that store."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", filled_store, "--workers", "1"]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    base = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(base, process)
-        yield base
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
-def wait_for(base: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the server ended by itself"
-        try:
-            if httpx.get(f"{base}/health", timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.5)
-    raise AssertionError(f"no answer from the server within {STARTS_WITHIN_S} s")
+    with mlflow_server(filled_store) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ MLflow reads these variables when it is imported, so they are set here, in the p
 user has set wins.
 """
 
+import logging
 import os
 
 _QUIET_DEFAULTS = {
@@ -19,6 +20,9 @@ _QUIET_DEFAULTS = {
     # with thousands of calls. Commands flush before they end, so a longer wait loses nothing.
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "512",
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_INTERVAL_MILLIS": "2000",
+    # A thread that stores a span holds two connections. MLflow's pool has 15 for all threads: with 16 of them storing
+    # at once, some waited 30 seconds for a second connection, and their spans were lost without a word.
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "128",
     # MLflow's records of its own housekeeping, which no lesson talks about.
     "GIT_PYTHON_REFRESH": "quiet",
     "TQDM_DISABLE": "1",
@@ -26,3 +30,6 @@ _QUIET_DEFAULTS = {
 
 for _name, _value in _QUIET_DEFAULTS.items():
     os.environ.setdefault(_name, _value)
+
+# It would announce the pool above at every store that is opened.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)

@@ -13,13 +13,12 @@ from utils import curriculum, llm_backends, options
 from utils.errors import UserError
 
 T = TypeVar("T")
-EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 UI_URL = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
 
 class TwoLineErrors:
-    """Every refusal of a click command is two lines on stderr, `error:` and `try:`, with exit status 2."""
+    """Every refusal of a click command is two lines on stderr, `error:` and `try:`, and the error's exit status."""
 
     name: str | None
 
@@ -27,10 +26,12 @@ class TwoLineErrors:
         try:
             result = super().main(*args, standalone_mode=False, **kwargs)  # type: ignore[misc]
         except UserError as error:
-            sys.exit(_refuse(error.problem, error.cure))
+            _refuse(error.problem, error.cure)
+            sys.exit(error.exit_status)
         except click.ClickException as error:
             context = getattr(error, "ctx", None)  # of the sub-command, where one was called
-            sys.exit(_refuse(error.format_message(), f"uv run {context.command_path if context else self.name} --help"))
+            _refuse(error.format_message(), f"uv run {context.command_path if context else self.name} --help")
+            sys.exit(UserError.exit_status)
         except (click.Abort, KeyboardInterrupt):
             click.echo("stopped", err=True)
             sys.exit(EXIT_INTERRUPTED)
@@ -229,7 +230,6 @@ def format_value(value: Any) -> str:
     return str(value)
 
 
-def _refuse(problem: str, cure: str) -> int:
+def _refuse(problem: str, cure: str) -> None:
     # A library's message inside the problem may have several lines.
     click.echo(f"error: {' '.join(problem.split())}\ntry:   {cure.strip()}", err=True)
-    return EXIT_USER_ERROR

@@ -2,7 +2,9 @@
 
 
 class UserError(Exception):
-    """A problem outside the code. Commands print it as two lines, `error:` and `try:`, and exit with status 2."""
+    """A problem outside the code. Commands print it as two lines, `error:` and `try:`, and exit with its status."""
+
+    exit_status = 2  # wrong use, or something is missing
 
     def __init__(self, problem: str, cure: str) -> None:
         super().__init__(f"{problem} ({cure})")
@@ -18,3 +20,9 @@ class JobFailed(UserError):
     """Not a single row or question got an answer."""
 
     CURE = "uv run mlflow-learn doctor   (is the model server still there?)"
+
+
+class CheckFailed(UserError):
+    """The work was done, and a check of what it left says no."""
+
+    exit_status = 1

@@ -6,10 +6,9 @@ from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
 
-from utils.errors import JobFailed
+from utils.errors import CheckFailed
 
-# What the user has set wins. SQLite has one writer: more rows at once only wait for it, and with ten of them MLflow's
-# pool of 5 connections ran dry and a trace was lost with a warning.
+# What the user has set wins. SQLite has one writer: more rows at once only wait for it.
 SETTINGS = {"MLFLOW_GENAI_EVAL_SKIP_TRACE_VALIDATION": "true", "MLFLOW_GENAI_EVAL_MAX_WORKERS": "4"}
 
 
@@ -31,7 +30,7 @@ def read_scores(run_id: str, scorer: str, rows: int) -> dict[int, Any]:
     """The scorer's value for each row, from the traces of the run; a row is known by the input `row`.
 
     Raises:
-        JobFailed: there are not as many traces as rows, or a trace has no value from the scorer.
+        CheckFailed: there are not as many traces as rows, or a trace has no value from the scorer.
     """
     import mlflow
 
@@ -41,11 +40,11 @@ def read_scores(run_id: str, scorer: str, rows: int) -> dict[int, Any]:
         (root,) = [span for span in trace.data.spans if span.parent_id is None]
         values = [item.value for item in trace.info.assessments if item.name == scorer]
         if len(values) != 1 or values[0] is None:
-            raise JobFailed(
+            raise CheckFailed(
                 f"{scorer} gave no value for row {root.inputs['row']} of the run {run_id}",
                 f"mlflow.get_trace({trace.info.trace_id!r})",
             )
         scores[int(root.inputs["row"])] = values[0]
     if len(scores) != rows or len(traces) != rows:
-        raise JobFailed(f"{len(traces)} traces for {rows} rows in the run {run_id}", "look at the run's Traces")
+        raise CheckFailed(f"{len(traces)} traces for {rows} rows in the run {run_id}", "look at the run's Traces")
     return scores

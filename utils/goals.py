@@ -80,6 +80,9 @@ TRACK = "uv run mlflow-tracking-example"
 LINEAGE = "uv run mlflow-logged-model-lineage"
 MIGRATION = "uv run mlflow-migration-check"
 SPANS = "uv run mlflow-manual-spans"
+FRAMEWORKS = "uv run mlflow-compare-frameworks"
+PROCESSES = "uv run mlflow-distributed-tracing"
+OTEL = "uv run mlflow-opentelemetry"
 REGISTRY = "uv run mlflow-prompt-registry"
 ITERATE = "uv run mlflow-prompt-iteration"
 SEARCH = "uv run mlflow-prompt-search"
@@ -105,7 +108,8 @@ LEARNING = (
            "uv run mlflow-learn hint 2.2 2"),
     _asked("learning", "2.3", "Which steps of your own code deserve a span, and of which type?",
            "uv run mlflow-learn hint 2.3"),
-    _later("learning", "2.5", "A request that crosses two processes is still one trace."),
+    _asked("learning", "2.5", "Can you say when the spans of a second process are lost, and how they are not?",
+           "uv run mlflow-learn hint 2.5 2"),
     _asked("learning", "3.1", "Can you change a prompt and roll it back without touching code?",
            "uv run mlflow-learn hint 3.1 2"),
     _asked("learning", "3.2", "Can you tell a better prompt from a lucky one?", "uv run mlflow-learn hint 3.2 2"),
@@ -169,9 +173,12 @@ CRITERIA = (
             SPANS, _trace("answer-question", "span.type = 'RERANKER'")),
     _proved("criterion", "2.3", "A tool's exception is on its span, and the trace is OK all the same.",
             SPANS, _trace("answer-question", "span.status = 'ERROR' AND trace.status = 'OK'")),
-    _later("criterion", "2.4", "The span trees of four frameworks stand side by side, each with one root."),
-    _later("criterion", "2.5", "A trace holds the halves of both processes, and nothing is lost."),
-    _later("criterion", "2.6", "The same spans are in MLflow and in an OpenTelemetry collector."),
+    _proved("criterion", "2.4", "The span trees of four frameworks stand side by side, each with one root.",
+            FRAMEWORKS, _run("params.frameworks LIKE '%openai, langchain, langgraph, llamaindex%'")),
+    _proved("criterion", "2.5", "A trace holds the halves of both processes, and nothing is lost.",
+            PROCESSES, _run("metrics.complete_traces >= 1 AND status = 'FINISHED'")),
+    _proved("criterion", "2.6", "The same spans are in MLflow and in an OpenTelemetry collector.",
+            OTEL, _run("metrics.collected_spans >= 2")),
     _proved("criterion", "3.1", "Two versions of a prompt were scored on the same reviews, each in a run of its own.",
             REGISTRY, _run("params.prompt_version != '0' AND metrics.accuracy >= 0", 2)),
     _proved("criterion", "3.1", "An alias was released, rolled back and released again.",

@@ -21,7 +21,16 @@ ROOT = Path(__file__).resolve().parent.parent  # the checkout: plain `mlflow ui`
 STATE_DIR = ROOT / ".mlflow-learn"  # answers, indexes, caches, checkpoints
 PROBE_SECONDS = 3
 SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-AUTOLOG_FLAVORS = ("sklearn", "langchain", "llama_index", "openai")
+# MLflow's name → the library, which autolog has imported once it was on; some are only there with an extra.
+AUTOLOG_FLAVORS = {
+    "sklearn": "sklearn",
+    "langchain": "langchain_core",
+    "llama_index": "llama_index.core",
+    "openai": "openai",
+    "dspy": "dspy",
+    "pydantic_ai": "pydantic_ai",
+    "smolagents": "smolagents",
+}
 
 
 class StoreError(UserError):
@@ -47,7 +56,7 @@ def use_store(tracking_uri: str | None, experiment_name: str) -> "Experiment":
 
     uri = tracking_uri or default_tracking_uri()
     check_store(uri)
-    _quiet_housekeeping()
+    quiet_housekeeping()
     if mlflow.get_tracking_uri() != uri:  # setting the same URI again would close the queue of traces
         mlflow.set_tracking_uri(uri)
     try:
@@ -56,7 +65,7 @@ def use_store(tracking_uri: str | None, experiment_name: str) -> "Experiment":
         raise explain(error, uri, experiment_name) from error
 
 
-def _quiet_housekeeping() -> None:
+def quiet_housekeeping() -> None:
     """Drop messages about MLflow's own tables and queues, about pip, which uv's environments do not have, and about
     LlamaIndex's retries, which repeat the server's words (and with some servers the key)."""
     for name in (
@@ -208,6 +217,6 @@ def switch_autolog_off() -> None:
     """Undo what lessons switched on, so that one lesson's autolog never traces the next one in the same process."""
     import mlflow
 
-    for flavor in AUTOLOG_FLAVORS:
-        if f"mlflow.{flavor}.autolog" in sys.modules or f"mlflow.{flavor}" in sys.modules:
+    for flavor, library in AUTOLOG_FLAVORS.items():
+        if library in sys.modules and (f"mlflow.{flavor}.autolog" in sys.modules or f"mlflow.{flavor}" in sys.modules):
             getattr(mlflow, flavor).autolog(disable=True, silent=True)

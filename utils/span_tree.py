@@ -20,7 +20,7 @@ def tree_lines(trace: "Trace") -> list[str]:
         children[span.parent_id].append(span)
 
     def lines(span: "Span", depth: int) -> list[str]:
-        own = "  " * depth + f"{span.span_type}  {span.name}  {duration_ms(span):,.0f} ms"
+        own = "  " * depth + f"{span.span_type or 'UNKNOWN'}  {span.name}  {duration_ms(span):,.0f} ms"
         failed = "  ERROR" if span.status.status_code == "ERROR" else ""
         return [own + failed, *(line for child in children[span.span_id] for line in lines(child, depth + 1))]
 

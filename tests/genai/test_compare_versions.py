@@ -5,7 +5,7 @@ import pytest
 from mlflow import MlflowClient
 
 from genai.prompts.compare_versions import ALIAS, BEFORE, FIRST, PROMPT, build_rows, in_use, main, run
-from utils.errors import JobFailed
+from utils.errors import CheckFailed
 from utils.genai_evaluation import read_scores
 from utils.llm_backends import open_backend
 from utils.sample_documents import CORPUS
@@ -66,7 +66,7 @@ def test_a_gain_that_could_be_luck_moves_nothing(opened):
 def test_scores_that_are_missing_are_a_failure(opened):
     run_id = evaluated()["1"].info.run_id
     for scorer, rows in (("right", ROWS + 1), ("right", ROWS - 1), ("other", ROWS)):
-        with pytest.raises(JobFailed):
+        with pytest.raises(CheckFailed):
             read_scores(run_id, scorer, rows)
 
 
