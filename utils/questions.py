@@ -175,3 +175,28 @@ def _take_text(row: Mapping[str, object], column: str, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise InputError(f"{where}: {column} is no text", f'write {column} between double quotes (")')
     return str(value).strip()
+
+
+def with_passages(questions: Sequence[Question], documents: Path) -> list[tuple[Question, str]]:
+    """Each answerable question with the text of its gold document.
+
+    Args:
+        documents: folder of texts (.md or .txt, UTF-8).
+
+    Raises:
+        InputError: there are fewer than two such documents, or no question's gold document is among them.
+    """
+    texts = read_texts(documents)
+    known = [(q, texts[q.gold_document]) for q in questions if q.gold_document in texts]
+    if not known or len(texts) < 2:
+        raise InputError(
+            f"no question has its gold document among the texts of {documents}",
+            "--questions FILE with a column gold_document, and --docs-path FOLDER with these files",
+        )
+    return known
+
+
+def read_texts(documents: Path) -> dict[str, str]:
+    """The texts (.md or .txt, UTF-8) of a folder by file name, in the order of their names."""
+    paths = sorted(path for path in documents.glob("*") if path.suffix in {".md", ".txt"})
+    return {path.name: path.read_text(encoding="utf-8") for path in paths}

@@ -28,7 +28,7 @@ from utils.llm_backends import Backend, open_backend
 from utils.options import BackendOptions
 from utils.paired_decision import Decision, decide, power
 from utils.prompt_utils import get_or_register
-from utils.questions import load_questions
+from utils.questions import load_questions, read_texts, with_passages
 from utils.sample_documents import CORPUS
 
 PROMPT, ALIAS, BEFORE = "passage-answer", "production", "previous_production"
@@ -57,16 +57,11 @@ def build_rows(num_rows: int, questions_file: Path | None, documents: Path) -> l
     Raises:
         InputError: there are no questions whose gold document is among the documents.
     """
-    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(documents.glob("*.[mt][dx]*"))}
-    known = [q for q in load_questions(questions_file) if q.gold_document in texts]
-    if not known or len(texts) < 2:
-        raise InputError(
-            f"no question of {questions_file or 'the samples'} has its gold document among the texts of {documents}",
-            "--questions FILE with a column gold_document, and --docs-path FOLDER with these files",
-        )
+    known = with_passages(load_questions(questions_file), documents)
+    texts = read_texts(documents)
     names, rows = list(texts), []
     for row in range(min(num_rows, 2 * len(known))):
-        question = known[row // 2]
+        question, _ = known[row // 2]
         gold = names.index(str(question.gold_document))
         answered = row % 2 == 0
         source = names[gold if answered else (gold + len(names) // 2) % len(names)]

@@ -160,7 +160,10 @@ def read_back(trace_ids: list[str]) -> list[Trace]:
     """Raises CheckFailed where a trace is not in MLflow: exporters only log what they could not send."""
     traces = [mlflow.get_trace(trace_id, silent=True) for trace_id in trace_ids]
     if missing := [trace_id for trace_id, trace in zip(trace_ids, traces, strict=True) if trace is None]:
-        raise CheckFailed(f"{len(missing)} of {len(traces)} traces are not in MLflow", "see the messages above")
+        raise CheckFailed(
+            f"{len(missing)} of {len(traces)} traces are not in MLflow",
+            "see what `dual_export` sets, and what is printed above",
+        )
     return traces
 
 
