@@ -1,11 +1,11 @@
-"""Keeps LEARNING_PLAN.md true: runs its commands, and writes what they print between its markers.
+"""Keeps LEARNING_PLAN.md and README.md true: runs commands, and writes what they print between markers.
 
     uv run python benchmarks/refresh_plan.py            # all of it: every lesson with the mock model, some minutes
     uv run python benchmarks/refresh_plan.py --check    # exits 1 when an output has other lines than the plan shows
-    uv run python benchmarks/refresh_plan.py --lists    # only goals and exercises; runs nothing
+    uv run python benchmarks/refresh_plan.py --lists    # only goals, exercises, README's table; runs nothing
 
 Markers: `<!-- output: COMMAND -->`, `<!-- goals: KIND MODULE -->` (or `all`), `<!-- exercises: MODULE -->` and
-`<!-- versions -->`, each up to the next `<!-- end -->`. The commands run in the order in which they stand, in a store
+`<!-- versions -->`; in README.md `<!-- lessons -->`; each up to the next `<!-- end -->`. The commands run in the order in which they stand, in a store
 that is thrown away.
 """
 
@@ -23,16 +23,18 @@ from pathlib import Path
 
 import click
 
+from utils import curriculum
 from utils.exercises import EXERCISES
 from utils.goals import Goal, goals_of
 from utils.learn.doctor import PACKAGES
 from utils.mlflow_setup import ROOT
 from utils.sample_documents import write_documents
 
-PLAN = ROOT / "LEARNING_PLAN.md"
+PLAN, README = ROOT / "LEARNING_PLAN.md", ROOT / "README.md"
 OUTPUT = re.compile(r"<!-- output: (?P<command>.+?) -->\n(?P<body>.*?)<!-- end -->", re.S)
 GOALS = re.compile(r"<!-- goals: (?P<kind>\w+) (?P<module>\d|all) -->\n(?P<body>.*?)<!-- end -->", re.S)
 EXERCISE_LIST = re.compile(r"<!-- exercises: (?P<module>\d) -->\n(?P<body>.*?)<!-- end -->", re.S)
+LESSON_TABLE = re.compile(r"<!-- lessons -->\n(?P<body>.*?)<!-- end -->", re.S)
 VERSIONS = re.compile(r"<!-- versions -->\n(?P<body>.*?)<!-- end -->", re.S)
 ID = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
 # Lessons that write or read documents use a copy: a learner may have changed those of the checkout.
@@ -108,6 +110,19 @@ def with_lists(text: str) -> str:
     return fill(fill(text, GOALS, goal_list), EXERCISE_LIST, exercise_list)
 
 
+def lesson_table(_found: re.Match[str]) -> str:
+    rows = [
+        f"| {entry.number} | {entry.title} | `uv run {entry.command}` | [{Path(entry.file).name}]({entry.file}) |\n"
+        for entry in curriculum.LESSONS
+    ]
+    return "| n | lesson | command | file |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def with_table(text: str) -> str:
+    """README with the lessons of the manifest."""
+    return fill(text, LESSON_TABLE, lesson_table)
+
+
 def versions(_found: re.Match[str]) -> str:
     names = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return f"Last run on {datetime.now(UTC):%Y-%m-%d}: Python {platform.python_version()}, {names}.\n"
@@ -158,7 +173,8 @@ def main(check: bool, only_lists: bool) -> None:
     if check:
         sys.exit(1 if changed else 0)
     PLAN.write_text(new, encoding="utf-8")
-    click.echo(f"wrote {PLAN.name}")
+    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+    click.echo(f"wrote {PLAN.name} and {README.name}")
 
 
 if __name__ == "__main__":

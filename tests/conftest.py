@@ -19,6 +19,20 @@ ENVIRONMENT = (
 )  # fmt: skip
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for all tests, none besides this one for a few or for the slow ones, which measure and kill."""
+    named = [arg for arg in config.args if Path(arg.split("::")[0]).suffix == ".py"]
+    return 0 if named or config.option.markexpr == "slow" else 2
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay together, since they share what a lesson left; so do all that need Spark: one session."""
+    for item in items:
+        needs_spark = "spark" in getattr(item, "fixturenames", ()) or item.path.parent.name == "spark"
+        item.add_marker(pytest.mark.xdist_group("spark" if needs_spark else item.path.name))
+
+
 @pytest.fixture(scope="session")
 def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with MLflow's tables and nothing else: copying it costs a twentieth of making one."""

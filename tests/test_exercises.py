@@ -20,7 +20,10 @@ from mlflow.entities import Run, SpanType, Trace
 from tests.conftest import ROOT
 from tests.stub_server import closed_url
 from utils import curriculum
-from utils.exercise_checks import BASELINE, FEEDBACK, NOT_RUN, REVIEW_PROMPT
+from utils.exercise_checks.common import NOT_RUN
+from utils.exercise_checks.fundamentals import BASELINE
+from utils.exercise_checks.rag import FEEDBACK
+from utils.exercise_checks.tracing import REVIEW_PROMPT
 from utils.exercises import EXERCISES, Exercise, exercise, next_exercise
 from utils.learn import main as learn
 from utils.lesson_context import tagged

@@ -31,7 +31,6 @@ PAGE_NAMES = {
     "evaluation-runs": "Evaluation runs",
 }
 LESSONS = pytest.mark.parametrize("entry", curriculum.LESSONS, ids=lambda entry: entry.number)
-HERE, TO_COME = "here", "to come"
 
 
 def load_refresh_plan() -> ModuleType:
@@ -45,57 +44,59 @@ def load_refresh_plan() -> ModuleType:
 
 refresh_plan = load_refresh_plan()
 
-# Every lesson of the curriculum: number, command, and whether it exists.
+# Every lesson that the curriculum is to have.
 CATALOGUE = {
-    "1.1": ("mlflow-tracking-example", HERE),
-    "1.2": ("mlflow-logged-model-lineage", HERE),
-    "1.3": ("mlflow-migration-check", HERE),
-    "2.1": ("mlflow-spark-langchain-ollama", HERE),
-    "2.2": ("mlflow-spark-langchain-multiple", HERE),
-    "2.3": ("mlflow-manual-spans", HERE),
-    "2.4": ("mlflow-compare-frameworks", HERE),
-    "2.5": ("mlflow-distributed-tracing", HERE),
-    "2.6": ("mlflow-opentelemetry", HERE),
-    "3.1": ("mlflow-prompt-registry", HERE),
-    "3.2": ("mlflow-prompt-iteration", HERE),
-    "3.3": ("mlflow-prompt-variables", TO_COME),
-    "3.4": ("mlflow-prompt-search", HERE),
-    "3.5": ("mlflow-prompt-ab-test", TO_COME),
-    "4.1": ("mlflow-simple-agent", TO_COME),
-    "4.2": ("mlflow-multi-tool-agent", TO_COME),
-    "4.3": ("mlflow-conversational-agent", TO_COME),
-    "4.4": ("mlflow-production-agent", TO_COME),
-    "4.5": ("mlflow-rag-agent", TO_COME),
-    "5.1": ("mlflow-sample-documents", HERE),
-    "5.2": ("mlflow-spark-llamaindex-rag", HERE),
-    "5.3": ("mlflow-tune-chunking", TO_COME),
-    "5.4": ("mlflow-library-documents", TO_COME),
-    "5.5": ("mlflow-spark-rag-at-scale", TO_COME),
-    "6.1": ("mlflow-evaluation-dataset", TO_COME),
-    "6.2": ("mlflow-evaluate-rag", TO_COME),
-    "6.3": ("mlflow-compare-prompts", TO_COME),
-    "6.4": ("mlflow-custom-judge", TO_COME),
-    "6.5": ("mlflow-compare-backends", TO_COME),
-    "6.6": ("mlflow-evaluate-conversation", TO_COME),
-    "6.7": ("mlflow-quality-gate", TO_COME),
-    "7.1": ("mlflow-register-agent", TO_COME),
-    "7.2": ("mlflow-promote-agent", TO_COME),
-    "7.3": ("mlflow-serve-agent", TO_COME),
-    "7.4": ("mlflow-production-tracing", TO_COME),
-    "7.5": ("mlflow-collect-feedback", TO_COME),
-    "7.6": ("mlflow-monitor", TO_COME),
-    "7.7": ("mlflow-track-costs", TO_COME),
-    "7.8": ("mlflow-batch-inference", TO_COME),
-    "7.9": ("mlflow-online-scoring", TO_COME),
-    "8.1": ("mlflow-multi-agent", TO_COME),
-    "8.2": ("mlflow-spark-batch-inference", TO_COME),
-    "8.3": ("mlflow-hybrid-classifier", TO_COME),
-    "8.4": ("mlflow-optimize-prompt", TO_COME),
-    "8.5": ("mlflow-semantic-cache", TO_COME),
-    "8.6": ("mlflow-route-models", TO_COME),
-    "8.7": ("mlflow-finetune-tracking", TO_COME),
-    "8.8": ("mlflow-agent-frameworks", TO_COME),
+    "1.1": "mlflow-tracking-example",
+    "1.2": "mlflow-logged-model-lineage",
+    "1.3": "mlflow-migration-check",
+    "2.1": "mlflow-spark-langchain-ollama",
+    "2.2": "mlflow-spark-langchain-multiple",
+    "2.3": "mlflow-manual-spans",
+    "2.4": "mlflow-compare-frameworks",
+    "2.5": "mlflow-distributed-tracing",
+    "2.6": "mlflow-opentelemetry",
+    "3.1": "mlflow-prompt-registry",
+    "3.2": "mlflow-prompt-iteration",
+    "3.3": "mlflow-prompt-variables",
+    "3.4": "mlflow-prompt-search",
+    "3.5": "mlflow-prompt-ab-test",
+    "4.1": "mlflow-simple-agent",
+    "4.2": "mlflow-multi-tool-agent",
+    "4.3": "mlflow-conversational-agent",
+    "4.4": "mlflow-production-agent",
+    "4.5": "mlflow-rag-agent",
+    "5.1": "mlflow-sample-documents",
+    "5.2": "mlflow-spark-llamaindex-rag",
+    "5.3": "mlflow-tune-chunking",
+    "5.4": "mlflow-library-documents",
+    "5.5": "mlflow-spark-rag-at-scale",
+    "6.1": "mlflow-evaluation-dataset",
+    "6.2": "mlflow-evaluate-rag",
+    "6.3": "mlflow-compare-prompts",
+    "6.4": "mlflow-custom-judge",
+    "6.5": "mlflow-compare-backends",
+    "6.6": "mlflow-evaluate-conversation",
+    "6.7": "mlflow-quality-gate",
+    "7.1": "mlflow-register-agent",
+    "7.2": "mlflow-promote-agent",
+    "7.3": "mlflow-serve-agent",
+    "7.4": "mlflow-production-tracing",
+    "7.5": "mlflow-collect-feedback",
+    "7.6": "mlflow-monitor",
+    "7.7": "mlflow-track-costs",
+    "7.8": "mlflow-batch-inference",
+    "7.9": "mlflow-online-scoring",
+    "8.1": "mlflow-multi-agent",
+    "8.2": "mlflow-spark-batch-inference",
+    "8.3": "mlflow-hybrid-classifier",
+    "8.4": "mlflow-optimize-prompt",
+    "8.5": "mlflow-semantic-cache",
+    "8.6": "mlflow-route-models",
+    "8.7": "mlflow-finetune-tracking",
+    "8.8": "mlflow-agent-frameworks",
 }
+HERE = {entry.number for entry in curriculum.LESSONS}
+TO_COME = {number: command for number, command in CATALOGUE.items() if number not in HERE}
 
 
 def section(heading: str, text: str = PLAN) -> str:
@@ -114,9 +115,8 @@ def module_section(module: curriculum.Module) -> str:
 
 
 def test_the_table_is_the_manifest_and_what_is_to_come():
-    here = {number: command for number, (command, state) in CATALOGUE.items() if state == HERE}
-    assert here == {entry.number: entry.command for entry in curriculum.LESSONS}
-    assert len({command for command, _ in CATALOGUE.values()}) == len(CATALOGUE)
+    assert {entry.number: entry.command for entry in curriculum.LESSONS}.items() <= CATALOGUE.items()
+    assert len(set(CATALOGUE.values())) == len(CATALOGUE)
 
 
 def test_the_table_is_the_whole_catalogue():
@@ -124,21 +124,20 @@ def test_the_table_is_the_whole_catalogue():
     if not path.exists():
         pytest.skip("the catalogue is not part of the project")
     rows = re.findall(r"^\| (\d\.\d) \| (mlflow-[\w-]+) \|", path.read_text(encoding="utf-8"), re.M)
-    assert dict(rows) == {number: command for number, (command, _) in CATALOGUE.items()}
+    assert dict(rows) == CATALOGUE
 
 
 @pytest.mark.parametrize("module", curriculum.MODULES, ids=lambda module: module.title)
 def test_each_module_lists_exactly_the_lessons_that_are_to_come(module):
     text = module_section(module)
-    expected = [n for n, (_, state) in CATALOGUE.items() if state == TO_COME and n[0] == str(module.number)]
+    expected = [number for number in TO_COME if number[0] == str(module.number)]
     assert re.findall(r"^- (\d\.\d) \(to come\): \w", text, re.M) == expected
     assert module.goal.rstrip(".").lower() in text.lower()
 
 
 def test_no_command_that_is_to_come_is_promised():
-    for command, state in CATALOGUE.values():
-        if state == TO_COME:
-            assert not re.search(rf"{command}\b(?!-)", PLAN + README), command
+    for command in TO_COME.values():
+        assert not re.search(rf"{command}\b(?!-)", PLAN + README), command
 
 
 @LESSONS
@@ -337,6 +336,11 @@ def test_the_outputs_in_the_plan_are_what_the_commands_print(run_command):
 
 
 # --- goals
+
+
+def test_the_table_of_lessons_in_readme_is_the_manifest():
+    assert refresh_plan.with_table(README) == README
+    assert all(f"| {entry.number} | {entry.title} | `uv run {entry.command}` |" in README for entry in curriculum.LESSONS)
 
 
 def test_the_lists_in_the_plan_are_the_goals():

@@ -1,9 +1,8 @@
-"""What proves the exercises of module 3. Like utils/exercise_checks.py, it reads the tracking store only."""
+"""Module 3: prompts in the registry."""
 
-import json
 from typing import TYPE_CHECKING
 
-from utils.exercise_checks import NOT_RUN, exercise_runs, first_lack
+from utils.exercise_checks.common import NOT_RUN, exercise_runs, first_lack, linked_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,13 +50,6 @@ def find_roll_back(client: "MlflowClient", experiments: list[str]) -> str | None
     if linked_version(runs[0], GREETING) != int(in_use.version):
         return f"the newest run did not load version {in_use.version} of {GREETING}, at which {IN_USE} points"
     return None
-
-
-def linked_version(run: "Run", name: str) -> int | None:
-    """The version of the prompt that the run loaded last; None when it loaded none."""
-    linked = json.loads(run.data.tags.get("mlflow.linkedPrompts", "[]"))
-    versions = [int(prompt["version"]) for prompt in linked if prompt["name"] == name]
-    return versions[-1] if versions else None
 
 
 def _lacks_chat(prompt: "PromptVersion") -> str | None:

@@ -1,0 +1,98 @@
+"""Module 1: Fundamentals."""
+
+from utils.curriculum.entries import Evidence, Lesson
+
+LESSONS: tuple[Lesson, ...] = (
+    Lesson(
+        number="1.1",
+        title="Track an experiment, log a model, find the best one",
+        command="mlflow-tracking-example",
+        file="tracking/simple_tracking_basic.py",
+        page="runs",
+        look="select the three runs and press Compare; Agent versions lists their models",
+        docs="https://mlflow.org/docs/latest/ml/tracking/",
+        uses_llm=False,
+        shows=(
+            "mlflow.sklearn.autolog",
+            "mlflow.start_run",
+            "mlflow.log_params",
+            "mlflow.log_metrics",
+            "mlflow.data.from_pandas",
+            "mlflow.log_input",
+            "mlflow.sklearn.log_model",
+            "mlflow.log_figure",
+            "mlflow.search_logged_models",
+        ),
+        evidence=(
+            Evidence("run", "three regressors, one run each", minimum=3),
+            Evidence("model", "a logged model for each of them", minimum=3),
+            Evidence("dataset", "the training data, with its digest"),
+        ),
+        hints=(
+            "A run holds what happened, a logged model what came out of it. Which has the metric you compare?",
+            "What would `search_logged_models` have to order by to put the best model first?",
+            "Where does MLflow say which data a model was trained on?",
+            "Look at tracking/simple_tracking_basic.py::train_one and ::best_model.",
+        ),
+    ),
+    Lesson(
+        number="1.2",
+        title="One agent, seen by its runs and by its models",
+        command="mlflow-logged-model-lineage",
+        file="tracking/logged_model_lineage.py",
+        page="models",
+        look="open the best labeller: its params, its accuracy with the dataset, its traces and its prompt",
+        docs="https://mlflow.org/docs/latest/genai/version-tracking/",
+        shows=(
+            "mlflow.create_external_model",
+            "mlflow.set_active_model",
+            "mlflow.log_outputs",
+            "mlflow.log_input",
+            "mlflow.log_metrics",
+            "mlflow.genai.load_prompt",
+            "mlflow.search_logged_models",
+            "mlflow.get_logged_model",
+            "mlflow.search_traces",
+        ),
+        evidence=(
+            Evidence("run", "one run for each variant of the agent", minimum=2),
+            Evidence("model", "four checkpoints with their accuracy", minimum=4),
+            Evidence("trace", "the calls of each checkpoint", filter="trace.name = 'label-review'"),
+            Evidence("dataset", "the reviews that they were measured on"),
+        ),
+        hints=(
+            "A score without its data, its prompt and its code cannot be repeated. Which of the three does a run name?",
+            "What has to be active while a trace is made, so that the trace knows its model?",
+            "Which argument of log_metrics links a number to the data, and which to the model?",
+            "Look at tracking/logged_model_lineage.py::score and ::lineage.",
+        ),
+    ),
+    Lesson(
+        number="1.3",
+        title="MLflow 2.x and 3.x side by side",
+        command="mlflow-migration-check",
+        file="tracking/migration_from_2x.py",
+        page="runs",
+        look="the run migration-check: its artifact calls.json says what each old call does today",
+        docs="https://mlflow.org/docs/latest/genai/mlflow-3/",
+        uses_llm=False,
+        shows=(
+            "mlflow.genai.register_prompt",
+            "mlflow.genai.load_prompt",
+            "mlflow.set_active_model",
+            "mlflow.search_traces",
+            "mlflow.genai.evaluate",
+            "mlflow.sklearn.log_model",
+        ),
+        evidence=(
+            Evidence("run", "old and new calls, tried", filter="metrics.old_calls_that_fail >= 0"),
+            Evidence("prompt", "the prompt that both ways register", name="migration-check"),
+        ),
+        hints=(
+            "Which is worse for a team: a call that warns, or one that fails? Which of yours do either?",
+            "Stages were one per version, aliases are as many as you like. What does that make possible?",
+            "How would you find a keyword that MLflow renamed, without running the file?",
+            "Look at tracking/migration_from_2x.py::pairs and utils/migration.py::check_source.",
+        ),
+    ),
+)

@@ -1,0 +1,86 @@
+"""Module 5: chunks that lose nothing, and feedback that is true."""
+
+from typing import TYPE_CHECKING
+
+from utils.evaluation import expected_in_answer, is_declined, normalize_answer
+from utils.exercise_checks.common import TRIES, exercise_runs, first_lack
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run, Trace
+
+LEAST_SIZES, LEAST_TRACES = 2, 5
+FEEDBACK = "answer_in_passages"
+
+
+def find_own_chunks(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """5.2a: nested runs of different chunk sizes, no chunk over the size, no word lost, hit@3 logged."""
+    runs = exercise_runs(client, experiments, "5.2a")
+
+    def lacks(run: "Run") -> str | None:
+        name = run.info.run_name
+        nested = [child for child in runs if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
+        if len(nested) < LEAST_SIZES:
+            return f"the run {name} has {len(nested)} nested runs: start one with nested=True for each chunk size"
+        if not all(child.data.params.get("chunk_tokens", "").isdigit() for child in nested):
+            return f"a run nested in {name} has no parameter chunk_tokens that is a whole number"
+        sizes = {child.data.params["chunk_tokens"] for child in nested}
+        if len(sizes) < LEAST_SIZES:
+            return f"all runs nested in {name} have the chunk size {sizes.pop()}: compare at least {LEAST_SIZES}"
+        return next(filter(None, map(_lacks_sound_chunks, nested)), None)
+
+    return first_lack([run for run in runs if "mlflow.parentRunId" not in run.data.tags], lacks)
+
+
+def find_answer_in_passages(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """5.2b: feedback on every trace of a run, and none that contradicts what its trace holds."""
+
+    def lacks(run: "Run") -> str | None:
+        traces = client.searchexercise_traces(locations=experiments, run_id=run.info.run_id, max_results=TRIES)
+        if len(traces) < LEAST_TRACES:
+            return (
+                f"the run {run.info.run_name} holds {len(traces)} traces: ask at least {LEAST_TRACES} questions in it"
+            )
+        return next(filter(None, map(_lacks_true_feedback, traces)), None)
+
+    return first_lack(exercise_runs(client, experiments, "5.2b"), lacks)
+
+
+def _lacks_sound_chunks(run: "Run") -> str | None:
+    name, size, metrics = run.info.run_name, int(run.data.params["chunk_tokens"]), run.data.metrics
+    for metric in ("longest_chunk_tokens", "words_kept", "hit_at_3"):
+        if metric not in metrics:
+            return f"the nested run {name} has no metric {metric}"
+    if metrics["longest_chunk_tokens"] > size:
+        return f"the longest chunk of the run {name} has {metrics['longest_chunk_tokens']:.0f} tokens, over {size}"
+    if metrics["words_kept"] < 1:
+        return f"the chunks of the run {name} hold only {metrics['words_kept']:.1%} of the documents' words"
+    return None
+
+
+def _lacks_true_feedback(trace: "Trace") -> str | None:
+    identifier = trace.info.trace_id
+    given = [item for item in trace.info.assessments if item.name == FEEDBACK and item.valid is not False]
+    if not given:
+        return f"the trace {identifier} has no feedback {FEEDBACK}"
+    says = max(given, key=lambda item: item.create_time_ms).value  # a corrected scorer may have spoken again
+    if not isinstance(says, bool):
+        return f"the feedback {FEEDBACK} of the trace {identifier} is {says!r}, neither True nor False"
+    root = next(span for span in trace.data.spans if span.parent_id is None)
+    retrieved = [span.outputs or [] for span in trace.data.spans if span.span_type == "RETRIEVER"]
+    passages = [passage["page_content"] for found in retrieved for passage in found]
+    answer = str((root.outputs or {}).get("answer", ""))
+    if not normalize_answer(answer):
+        return f"the root span of the trace {identifier} has no answer among its outputs"
+    if says and not _may_stand_in(passages, answer):
+        return f"the feedback of the trace {identifier} is True, but its answer stands in none of its passages"
+    if not says and not is_declined(answer) and any(expected_in_answer(text, answer) for text in passages):
+        return f"the feedback of the trace {identifier} is False, but its answer stands in one of its passages"
+    return None
+
+
+def _may_stand_in(passages: list[str], answer: str) -> bool:
+    """Generous, since learners may compare in other ways: half of the answer's words are in one passage."""
+    words = set(normalize_answer(answer).split())
+    shared = [len(words & set(normalize_answer(text).split())) for text in passages]
+    return not is_declined(answer) and max(shared, default=0) >= len(words) / 2

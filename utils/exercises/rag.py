@@ -1,0 +1,37 @@
+"""Module 5: RAG."""
+
+from utils.exercise_checks import rag
+from utils.exercises.entries import Exercise
+
+EXERCISES: tuple[Exercise, ...] = (
+    Exercise(
+        id="5.2a",
+        title="Cut the documents by a function of your own, and compare sizes",
+        file="spark/exercises/own_chunks.py",
+        task="Measure at least two chunk sizes, each in a run nested in the comparison. Write the function that cuts a "
+        "document into chunks of whole words, none over the size and nothing left out.",
+        proof="at least two chunk sizes as nested runs, no chunk over its size, no word lost, and hit@3 for each",
+        hints=(
+            "Compare the nested runs in mlflow ui. Does hit@3 rise or fall with the size, and what would explain it?",
+            "A chunk grows word by word. What do you ask before you add the next one?",
+            "Where would you rather cut: between two words, or between two sentences?",
+            "Look at spark/spark_llamaindex_rag.py::chunk_partition; then compare with tests/solutions/own_chunks.py.",
+        ),
+        check=rag.find_own_chunks,
+    ),
+    Exercise(
+        id="5.2b",
+        title="Score every trace by a rule of your own",
+        file="spark/exercises/answer_in_passages.py",
+        task="Write a scorer that says whether the answer stands in the passages that were retrieved. Log what it says "
+        "as feedback on the trace of every question.",
+        proof="feedback of your own on the trace of every question, and it agrees with what the traces hold",
+        hints=(
+            "An answer may be right and yet stand in no passage. Where does it come from then?",
+            "Which span of the trace holds the passages, and under which key?",
+            "Two texts can differ by a comma. How does utils/evaluation.py::normalize_answer make them alike?",
+            "Look at utils/evaluation.py::expected_in_answer; then compare with tests/solutions/answer_in_passages.py.",
+        ),
+        check=rag.find_answer_in_passages,
+    ),
+)

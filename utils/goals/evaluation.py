@@ -1,0 +1,24 @@
+"""Module 6: Evaluation."""
+
+from utils.goals.entries import later
+
+LEARNING = (
+    later("learning", "6.1", "Evaluation rows are kept so that last month's score can be computed again."),
+    later("learning", "6.3", "A difference between three prompts is corrected for having looked three times."),
+    later("learning", "6.4", "A judge is trusted as far as it agrees with people, and no further."),
+    later("learning", "6.7", "A change that lowers quality does not get merged."),
+)  # fmt: skip
+
+CRITERIA = (
+    later("criterion", "6.1", "A dataset holds expectations, and its earlier version can be loaded by digest."),
+    later("criterion", "6.2", "Similarity, correctness, relevance and faithfulness are known by chunk size."),
+    later("criterion", "6.3", "Three prompts are compared on the same rows, all pairs."),
+    later("criterion", "6.4", "A judge's agreement with people stands in a run."),
+    later("criterion", "6.5", "Quality, cost and latency of several backends are one picture."),
+    later("criterion", "6.6", "Whole conversations are scored, real and simulated ones."),
+    later("criterion", "6.7", "The gate refuses a worse version and passes an equal one."),
+)  # fmt: skip
+
+CHECKLIST = (
+    later("production", "6.7", "A gate in CI stops a change that lowers quality."),
+)  # fmt: skip

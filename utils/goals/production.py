@@ -1,0 +1,31 @@
+"""Module 7: Production."""
+
+from utils.goals.entries import later
+
+LEARNING = (
+    later("learning", "7.2", "A version is promoted and rolled back by moving one alias."),
+    later("learning", "7.4", "It is known when traces are lost, and how they are not."),
+    later("learning", "7.5", "A user's complaint ends as a row that the next version is tested on."),
+)  # fmt: skip
+
+CRITERIA = (
+    later("criterion", "7.1", "A registered agent was loaded in a fresh process and asked."),
+    later("criterion", "7.3", "p95 was halved and throughput doubled, measured before and after."),
+    later("criterion", "7.6", "A planted fault fires its alert, which names the traces."),
+    later("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own."),
+    later("criterion", "7.9", "Scores arrive by themselves on a sample of new traces."),
+)  # fmt: skip
+
+CHECKLIST = (
+    later("production", "7.1", "Prompt, retriever and settings are one version that loads in a fresh process."),
+    later("production", "7.2", "A version is promoted only after its tests, and rolled back in one step."),
+    later("production", "7.3", "Keys, rate limits, body limits and time limits stand before the agent."),
+    later("production", "7.3", "A stop finishes what is running and flushes its traces."),
+    later("production", "7.4", "Personal data is masked before it reaches the store."),
+    later("production", "7.4", "Sampling and retention keep the store at a size that was chosen."),
+    later("production", "7.5", "Feedback lands on its trace, and failing traces become test rows."),
+    later("production", "7.6", "Latency, errors, cost and quality have alerts that were seen to fire."),
+    later("production", "7.7", "There is a budget, and something happens when it is used up."),
+    later("production", "7.8", "A batch job that is killed goes on where it stopped."),
+    later("production", "7.9", "The tracking server asks for an account."),
+)  # fmt: skip

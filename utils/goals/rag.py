@@ -1,0 +1,45 @@
+"""Module 5: RAG."""
+
+from utils.curriculum import Evidence
+from utils.goals.entries import asked, later, proved, run, trace
+
+DOCUMENTS = "uv run mlflow-sample-documents"
+RAG = "uv run mlflow-spark-llamaindex-rag"
+
+LEARNING = (
+    asked("learning", "5.1", "Can you say why a retriever is judged by questions whose document is known before?",
+          "uv run mlflow-learn hint 5.1"),
+    asked("learning", "5.2", "Can you tell from a trace whether the retriever or the model was at fault?",
+          "uv run mlflow-learn hint 5.2"),
+    asked("learning", "5.2", "What would a metric be worth that asks only whether there is a source?",
+          "uv run mlflow-learn hint 5.2 2"),
+    later("learning", "5.3", "Chunk size and overlap are chosen by measurement, with an interval."),
+    later("learning", "5.5", "An index of many documents is kept up to date without building it again."),
+)  # fmt: skip
+
+CRITERIA = (
+    proved("criterion", "5.1", "At least twelve documents are written and counted.",
+           DOCUMENTS, run("metrics.documents >= 12")),
+    proved("criterion", "5.1", "The questions are a dataset with a digest.",
+           DOCUMENTS, Evidence("dataset", "the questions")),
+    proved("criterion", "5.2", "hit@k, MRR and nDCG@k against gold documents stand in a run.",
+           RAG, run("metrics.hit_at_k >= 0 AND metrics.mrr >= 0 AND metrics.ndcg_at_k >= 0")),
+    proved("criterion", "5.2", "Twenty questions have a trace each, with a retriever span.",
+           RAG, trace("rag-question", "span.type = 'RETRIEVER'", 20)),
+    proved("criterion", "5.2", "A question was asked by itself (Change it, 5.1).",
+           f'{RAG} --query "What erases a deleted run for good?"', run("metrics.questions_asked = 1")),
+    proved("criterion", "5.2", "Retrieval was measured with a single passage (Change it, 5.2).",
+           f"{RAG} --top-k 1", run("params.top_k = '1'")),
+    proved("criterion", "5.2", "Retrieval was measured with another chunk size.",
+           f"{RAG} --chunk-size 64 --chunk-overlap 10", run("params.chunk_tokens != '512'")),
+    asked("criterion", "5.2", "Did the lesson answer a question about documents of your own, from the right one?",
+          f'{RAG} --docs-path my_documents --query "What does the contract say about notice?"'),
+    later("criterion", "5.3", "Sizes and overlaps are compared in nested runs, and the winner has an interval."),
+    later("criterion", "5.4", "The documentation of the installed packages answers questions about them."),
+    later("criterion", "5.5", "A second run indexes only the files that changed."),
+)  # fmt: skip
+
+CHECKLIST = (
+    proved("production", "5.2", "Retrieval is measured against gold documents.",
+           RAG, run("metrics.hit_at_k >= 0")),
+)  # fmt: skip
