@@ -36,7 +36,7 @@ def exercise_traces(client: "MlflowClient", experiments: list[str], number: str)
     """Traces of the exercise with their spans, newest first."""
     if not experiments:
         return []
-    found = client.searchexercise_traces(
+    found = client.search_traces(
         locations=experiments,
         filter_string=f"tags.exercise = '{number}'",
         order_by=["timestamp_ms DESC"],
