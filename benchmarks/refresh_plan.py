@@ -5,8 +5,8 @@
     uv run python benchmarks/refresh_plan.py --lists    # only goals, exercises, README's table; runs nothing
 
 Markers: `<!-- output: COMMAND -->`, `<!-- goals: KIND MODULE -->` (or `all`), `<!-- exercises: MODULE -->` and
-`<!-- versions -->`; in README.md `<!-- lessons -->`; each up to the next `<!-- end -->`. The commands run in the order in which they stand, in a store
-that is thrown away.
+`<!-- versions -->`; in README.md `<!-- lessons -->`; each up to the next `<!-- end -->`. The commands run in the order
+in which they stand, in a store that is thrown away.
 """
 
 import os

@@ -16,22 +16,21 @@ from typing import Any
 import click
 import mlflow
 import pandas as pd
-from mlflow import MlflowClient
 from mlflow.entities import SpanType
-from mlflow.exceptions import MlflowException
 
 from utils.cli import Steps, lesson, show, show_table
-from utils.errors import InputError
 from utils.evaluation import expected_in_answer, is_declined
 from utils.genai_evaluation import quiet_evaluation, read_scores
 from utils.llm_backends import Backend, open_backend
 from utils.options import BackendOptions
 from utils.paired_decision import Decision, decide, power
+from utils.prompt_release import Release
 from utils.prompt_utils import get_or_register
 from utils.questions import load_questions, read_texts, with_passages
 from utils.sample_documents import CORPUS
 
-PROMPT, ALIAS, BEFORE = "passage-answer", "production", "previous_production"
+PROMPT, ALIAS = "passage-answer", "production"
+RELEASE = Release(PROMPT, ALIAS, "uv run mlflow-prompt-iteration")
 FIRST = "Answer the question.\n\nContext:\n{{context}}\n\nQuestion: {{question}}"
 SECOND = (
     "Answer the question from the context only. "
@@ -111,40 +110,6 @@ def show_failures(rows: list[dict[str, Any]], scores: list[bool]) -> None:
     )
 
 
-def in_use() -> int | None:
-    """The version behind the alias, asked without the cache; None when nobody has set it."""
-    prompt = mlflow.genai.load_prompt(f"prompts:/{PROMPT}@{ALIAS}", allow_missing=True, cache_ttl_seconds=0)
-    return int(prompt.version) if prompt else None
-
-
-def release(version: int) -> None:
-    """Move the alias, and remember where it pointed, so that one command takes it back."""
-    if (before := in_use()) not in (None, version):
-        mlflow.genai.set_prompt_tag(PROMPT, BEFORE, str(before))
-    mlflow.genai.set_prompt_alias(PROMPT, ALIAS, version)
-
-
-def roll_back() -> tuple[int, int]:
-    """Point the alias at the version before; returns both versions, the second one read back.
-
-    Raises:
-        InputError: nothing was released yet.
-    """
-    prompt = MlflowClient().get_prompt(PROMPT)
-    before = prompt.tags.get(BEFORE) if prompt else None
-    left = in_use() if prompt else None
-    if before is None or left is None:
-        raise InputError(f"no release of {PROMPT} is known that could be taken back", "uv run mlflow-prompt-iteration")
-    try:
-        mlflow.genai.set_prompt_alias(PROMPT, ALIAS, int(before))
-    except MlflowException as error:
-        raise InputError(
-            f"version {before} of {PROMPT} is gone", f"mlflow.genai.set_prompt_alias('{PROMPT}', …)"
-        ) from error
-    mlflow.genai.delete_prompt_tag(PROMPT, BEFORE)
-    return left, int(mlflow.genai.load_prompt(f"prompts:/{PROMPT}@{ALIAS}", cache_ttl_seconds=0).version)
-
-
 def run(llm: Backend, rows: list[dict[str, Any]], alpha: float, second_wording: str = SECOND) -> Outcome:
     steps = Steps(4)
     mlflow.openai.autolog()
@@ -154,8 +119,8 @@ def run(llm: Backend, rows: list[dict[str, Any]], alpha: float, second_wording: 
 
         # 1. The first version, and what fails
         first = int(get_or_register(PROMPT, FIRST, commit_message="First try").version)
-        if in_use() is None:
-            release(first)
+        if RELEASE.in_use() is None:
+            RELEASE.to(first)
         _, scores = evaluate_version(llm, first, rows)
         steps(f"Version {first}: {sum(scores)} of {len(rows)} rows right; some that failed:")
         show_failures(rows, scores)
@@ -176,8 +141,8 @@ def run(llm: Backend, rows: list[dict[str, Any]], alpha: float, second_wording: 
 
         # 4. The alias moves only for a real gain
         if decision.is_real:
-            release(second)
-        now = in_use() or first
+            RELEASE.to(second)
+        now = RELEASE.in_use() or first
         steps(f"{ALIAS} points at version {now}: the gain is {'real' if decision.is_real else 'not shown'}")
         mlflow.log_metrics({"gain": decision.gain, "gain_low": decision.low, "gain_high": decision.high})
         mlflow.log_metrics({"p": decision.p, "power": found, "in_use": now})
@@ -196,7 +161,7 @@ def main(
     num_rows: int, alpha: float, questions: Path | None, docs_path: Path, rollback: bool, backend: BackendOptions
 ) -> None:
     if rollback:
-        left, now = roll_back()
+        left, now = RELEASE.roll_back()
         click.echo(f"{ALIAS} of {PROMPT}: back from version {left} to version {now}")
         return
     rows = build_rows(num_rows, questions, docs_path)

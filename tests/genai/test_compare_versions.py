@@ -4,7 +4,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from genai.prompts.compare_versions import ALIAS, BEFORE, FIRST, PROMPT, build_rows, in_use, main, run
+from genai.prompts.compare_versions import ALIAS, FIRST, PROMPT, RELEASE, build_rows, main, run
 from utils.errors import CheckFailed
 from utils.genai_evaluation import read_scores
 from utils.llm_backends import open_backend
@@ -59,7 +59,7 @@ def test_the_scores_in_the_store_are_those_of_the_metric(opened):
 def test_a_gain_that_could_be_luck_moves_nothing(opened):
     (job,) = [run_ for run_ in all_runs() if "gain" in run_.data.metrics]
     assert job.data.metrics["gain"] > 0 and job.data.metrics["p"] >= 0.05
-    assert in_use() == job.data.metrics["in_use"] == 1
+    assert RELEASE.in_use() == job.data.metrics["in_use"] == 1
     assert "the gain is not shown" in opened and "is found" in opened
 
 
@@ -73,7 +73,7 @@ def test_scores_that_are_missing_are_a_failure(opened):
 def test_a_real_gain_moves_the_alias_and_rollback_takes_it_back_at_once(store, run_command, refused):
     """Among few rows the gain counts as real at a level that is generous on purpose."""
     assert run_command(main, "--num-rows", ROWS, "--alpha", 0.6).exit_code == 0
-    assert in_use() == 2 and MlflowClient().get_prompt(PROMPT).tags[BEFORE] == "1"
+    assert RELEASE.in_use() == 2 and MlflowClient().get_prompt(PROMPT).tags[RELEASE.tag] == "1"
     alias = f"prompts:/{PROMPT}@{ALIAS}"
     assert mlflow.genai.load_prompt(alias).version == 2, "and now this process remembers it"
     assert "back from version 2 to version 1" in run_command(main, "--rollback").output
@@ -86,7 +86,7 @@ def test_an_equal_prompt_is_not_released(store):
     with open_backend("mock") as llm:
         outcome = run(llm, build_rows(6, None, CORPUS), 0.9, second_wording=f"{FIRST}\n")
     assert (outcome.decision.better, outcome.decision.worse, outcome.decision.p) == (0, 0, 1.0)
-    assert not outcome.decision.is_real and in_use() == outcome.in_use == 1
+    assert not outcome.decision.is_real and RELEASE.in_use() == outcome.in_use == 1
 
 
 def test_every_second_question_comes_with_a_document_that_lacks_the_answer():

@@ -43,8 +43,7 @@ LESSONS: tuple[Lesson, ...] = (
             "mlflow.genai.evaluate",
             "mlflow.genai.scorer",
             "mlflow.genai.load_prompt",
-            "mlflow.genai.set_prompt_alias",
-            "mlflow.genai.set_prompt_tag",
+            "mlflow.log_input",
             "mlflow.log_metrics",
         ),
         evidence=(
@@ -59,7 +58,7 @@ LESSONS: tuple[Lesson, ...] = (
             "Version 2 got more rows right. On how many rows do the two versions differ at all?",
             "If the two were equally good, how often would a coin give you this many rows for one side?",
             "The gain is not shown. Is the prompt no better, or were there too few rows to see it?",
-            "Look at utils/paired_decision.py::decide and genai/prompts/compare_versions.py::release.",
+            "Look at utils/paired_decision.py::decide and utils/prompt_release.py::to.",
         ),
     ),
     Lesson(
@@ -117,6 +116,34 @@ LESSONS: tuple[Lesson, ...] = (
             "Where is the link written down: at the prompt, or at the run and the trace?",
             "A thousand prompts do not fit one answer. What tells you that there is another page?",
             "Look at genai/prompts/search_prompts.py::find_usage and ::pages.",
+        ),
+    ),
+    Lesson(
+        number="3.5",
+        title="Split live traffic between two prompts, and stop when the difference is known",
+        command="mlflow-prompt-ab-test",
+        file="genai/prompts/ab_test.py",
+        page="traces",
+        look="filter by the tag variant; the column helpful holds what each user said",
+        docs="https://mlflow.org/docs/latest/genai/prompt-registry/manage-prompt-lifecycles/",
+        shows=(
+            "mlflow.genai.load_prompt",
+            "mlflow.update_current_trace",
+            "mlflow.log_feedback",
+            "mlflow.search_traces",
+            "mlflow.log_metrics",
+        ),
+        evidence=(
+            Evidence("run", "a test with its looks", filter="metrics.users > 0 AND metrics.p >= 0"),
+            Evidence("trace", "answers of both variants", minimum=1, filter="tags.variant = 'production'"),
+            Evidence("trace", "thumbs on the traces", minimum=2, filter="feedback.helpful = 'true'"),
+            Evidence("prompt", "the prompt with its two aliases", name="live-review-label"),
+        ),
+        hints=(
+            "A user came back and got the other wording. What would their second thumb be worth?",
+            "You look after every fifty users and stop at the first p below 0.05. How often do equals get a winner?",
+            "The test is planned for 250 users and ended earlier. Which number said that it may?",
+            "Look at genai/prompts/ab_test.py::variant_of and utils/sequential_decision.py::level.",
         ),
     ),
 )
