@@ -2,6 +2,7 @@
 
     uv run python benchmarks/refresh_plan.py            # all of it: every lesson with the mock model, some minutes
     uv run python benchmarks/refresh_plan.py --check    # exits 1 when an output has other lines than the plan shows
+    uv run python benchmarks/refresh_plan.py --only mlflow-prompt-ab-test    # the outputs of one command
     uv run python benchmarks/refresh_plan.py --lists    # only goals, exercises, README's table; runs nothing
 
 Markers: `<!-- output: COMMAND -->`, `<!-- goals: KIND MODULE -->` (or `all`), `<!-- exercises: MODULE -->` and
@@ -135,13 +136,15 @@ def fill(text: str, marker: re.Pattern[str], content: Callable[[re.Match[str]], 
     )
 
 
-def with_outputs(text: str) -> str:
-    """Run every command of the plan, one after the other in one new store."""
+def with_outputs(text: str, only: str = "") -> str:
+    """Run every command of the plan, or those of one program, one after the other in one new store."""
     with tempfile.TemporaryDirectory(prefix="plan-") as name:
         folder = Path(name).resolve()
         write_documents(folder / "documents")  # a checkout has them
 
         def block(found: re.Match[str]) -> str:
+            if only and only not in found["command"].split():
+                return found["body"]
             click.echo(f"running {found['command']}")
             return f"```text\n{output_of(found['command'], folder)}\n```\n"
 
@@ -161,12 +164,14 @@ def stale(old: str, new: str) -> list[str]:
 @click.command()
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 when an output or a list has other lines.")
 @click.option("--lists", "only_lists", is_flag=True, help="Only the lists of goals and exercises; runs nothing.")
-def main(check: bool, only_lists: bool) -> None:
+@click.option("--only", default="", metavar="PROGRAM", help="Run the commands of one program; the rest stays.")
+def main(check: bool, only_lists: bool, only: str) -> None:
     """Refresh the outputs, the lists and the versions in LEARNING_PLAN.md."""
     old = PLAN.read_text(encoding="utf-8")
     new = with_lists(old)
     if not only_lists:
-        new = fill(with_outputs(new), VERSIONS, versions)
+        new = with_outputs(new, only)
+        new = new if only else fill(new, VERSIONS, versions)
     changed = stale(old, new)
     for marker in changed:
         click.echo(f"{'stale' if check else 'changed'}: {marker}")

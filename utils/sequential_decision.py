@@ -96,6 +96,8 @@ def _tail(
     others_satisfied: "int | np.ndarray",
 ) -> "np.ndarray":
     """P(X >= satisfied) when all satisfied users were dealt to the arms by chance."""
+    import numpy as np
     from scipy.stats import hypergeom
 
-    return hypergeom.sf(satisfied - 1, users + others, satisfied + others_satisfied, users)
+    tail = hypergeom.sf(satisfied - 1, users + others, satisfied + others_satisfied, users)
+    return np.where(np.asarray(users + others) > 0, tail, 1.0)  # nobody came: not a number for scipy
