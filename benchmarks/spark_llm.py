@@ -31,7 +31,7 @@ from utils.cli import show_table
 from utils.llm_backends import BackendSettings
 from utils.mlflow_setup import use_store
 from utils.sentiment_job import TEMPLATE, Classified
-from utils.spark_mapper import map_prompts
+from utils.spark_mapper import AHEAD, map_prompts
 from utils.spark_utils import spark_session
 
 LABELS = ("positive", "negative", "neutral")
@@ -54,9 +54,11 @@ def stub(latency_ms: float) -> Iterator[str]:
 class Bench:
     """One session, one stub; measures the mapper with a client and a share of traced rows."""
 
-    def __init__(self, session, base_url: str, rows: int, concurrency: int, ideal: float, folder: Path) -> None:  # type: ignore[no-untyped-def]
-        self.session, self.rows, self.concurrency, self.folder = session, rows, concurrency, folder
-        self.ideal = ideal  # rows/s
+    def __init__(
+        self, session: Any, base_url: str, rows: int, concurrency: int, ahead: int, ideal: float, folder: Path
+    ) -> None:
+        self.session, self.rows, self.concurrency, self.ahead = session, rows, concurrency, ahead
+        self.folder, self.ideal = folder, ideal  # rows/s
         self.settings = BackendSettings("mock", "mock-small", base_url)
         self.round = 0
 
@@ -87,7 +89,7 @@ class Bench:
     def _answers(self, frame, question: Question):  # type: ignore[no-untyped-def]
         caller = partial(open_caller, question, None, 0.0)
         answers: Any = map_prompts(
-            frame, caller, self.folder / str(self.round), concurrency=self.concurrency
+            frame, caller, self.folder / str(self.round), concurrency=self.concurrency, ahead=self.ahead
         ).toPandas()
         assert answers["answer"].notna().all()
         return answers
@@ -139,10 +141,11 @@ def busy_cores() -> float:
 @click.command()
 @click.option("--rows", type=click.IntRange(min=1), default=2_000, show_default=True)
 @click.option("--concurrency", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--ahead", type=click.IntRange(min=0), default=AHEAD, show_default=True, help="As in map_prompts.")
 @click.option("--latency-ms", type=float, default=100.0, show_default=True)
 @click.option("--repeat", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
-def main(rows: int, concurrency: int, latency_ms: float, repeat: int, json_path: Path | None) -> None:
+def main(rows: int, concurrency: int, ahead: int, latency_ms: float, repeat: int, json_path: Path | None) -> None:
     ideal = concurrency / (latency_ms / 1000)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -150,7 +153,7 @@ def main(rows: int, concurrency: int, latency_ms: float, repeat: int, json_path:
         spark_session("local[2]", "benchmark") as session,
     ):
         use_store(f"sqlite:///{folder}/mlflow.db", "benchmark")
-        figures = measure(Bench(session, base_url, rows, concurrency, ideal, Path(folder)), repeat)
+        figures = measure(Bench(session, base_url, rows, concurrency, ahead, ideal, Path(folder)), repeat)
     show_table(figures, title=f"{rows} rows, {concurrency} in flight, {latency_ms:g} ms, {os.cpu_count()} cores")
     if json_path:
         machine = {"python": platform.python_version(), "cores": os.cpu_count(), "mlflow": mlflow.__version__}

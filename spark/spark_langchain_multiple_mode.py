@@ -44,7 +44,7 @@ from utils.sentiment_job import (
     score,
     trace_share,
 )
-from utils.spark_mapper import Caller, Reply, is_sampled
+from utils.spark_mapper import AHEAD, Caller, Reply, is_sampled
 from utils.spark_utils import spark_session
 
 # Which autolog sees a call depends on the framework that makes it; two at once would double the spans.
@@ -185,7 +185,8 @@ def run(llm: Backend, rows: JobRows, spark: SparkOptions, client: str, span_sour
         steps(f"{llm.llm_type} {llm.model} through {client}, {spark.concurrency} requests in flight")
 
         # 3. Ask, then score every row: what failed counts as wrong
-        done = classify(session, rows, caller, spark.concurrency, active.info.run_id)
+        ahead = AHEAD if span_source == "driver" else 0  # a worker's span would show the wait for a place
+        done = classify(session, rows, caller, spark.concurrency, active.info.run_id, ahead)
         metrics = score(done.rows, rows.labels) | call_figures(done.answers, done.seconds, len(rows.frame))
         steps(f"{metrics['llm_calls']} calls for {len(rows.frame)} rows in {done.seconds:.1f} s")
 

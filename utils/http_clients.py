@@ -1,10 +1,17 @@
-"""HTTP clients that forget the API key: a server's error text may repeat it, and spans keep error texts.
+"""HTTP clients that forget the API key, and that can be held to a number of requests on the wire.
 
-Masking where the reply comes in reaches every place that an error can go afterwards: spans that autolog writes,
-in Spark workers too, logs and messages.
+A server's error text may repeat the key, and spans keep error texts. Masking where the reply comes in reaches every
+place that an error can go afterwards: spans that autolog writes, in Spark workers too, logs and messages.
+
+Counting requests where they leave, and not in the pool that makes them, lets other threads prepare the next requests
+and read the last replies meanwhile: the server always has as many as it may.
 """
 
 import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -15,6 +22,38 @@ MASK = "…"
 SHORTEST_KEY = 6  # characters; a shorter one is a placeholder, and replacing it would garble every text
 # They describe the bytes that were sent, not the text that is left of them.
 BODY_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}
+
+_gate: AbstractContextManager[Any] = nullcontext()
+_thread = threading.local()
+
+
+@contextmanager
+def at_most_on_the_wire(requests: int) -> Iterator[None]:
+    """In this process, all clients of this module together have at most so many requests under way."""
+    global _gate
+    before, _gate = _gate, threading.BoundedSemaphore(requests)
+    try:
+        yield
+    finally:
+        _gate = before
+
+
+@contextmanager
+def on_the_wire() -> Iterator[None]:
+    """Around one request of a client: waits for a place, and notes when it was there."""
+    with _gate:
+        _thread.sent_ns = time.time_ns()
+        yield
+
+
+def forget_sent() -> None:
+    """Before a call: see sent_ns."""
+    _thread.sent_ns = None
+
+
+def sent_ns() -> int | None:
+    """When the last request of this thread left, since forget_sent (nanoseconds since 1970); None if none did."""
+    return getattr(_thread, "sent_ns", None)
 
 
 @cache
@@ -30,12 +69,24 @@ class MaskingClient(DefaultHttpxClient):
         super().__init__(**{"verify": ssl_context(), **options})
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        response = super().send(request, **options)
+        with on_the_wire():
+            response = super().send(request, **options)
         if not response.is_error:
             return response
         response.read()
         response.close()
         return without_key(response)
+
+
+class CountedTransport(httpx.HTTPTransport):
+    """For clients of others, which take a transport (Ollama's): counted like MaskingClient."""
+
+    def __init__(self) -> None:
+        super().__init__(verify=ssl_context())
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        with on_the_wire():
+            return super().handle_request(request)
 
 
 class AsyncMaskingClient(DefaultAsyncHttpxClient):

@@ -59,11 +59,13 @@ class BackendSettings:
         if self.llm_type == "ollama":
             from langchain_ollama import ChatOllama
 
-            client = {"timeout": self.request_timeout}
+            from utils.http_clients import CountedTransport
+
             arguments: dict[str, Any] = {
                 "model": self.model,
                 "base_url": self.ollama_url,
-                "client_kwargs": client,
+                "client_kwargs": {"timeout": self.request_timeout},
+                "sync_client_kwargs": {"transport": CountedTransport()},
             }
             return ChatOllama(**{**arguments, "temperature": self.temperature, **overrides})
         from langchain_openai import ChatOpenAI
@@ -158,12 +160,9 @@ class Backend:
 def open_backend(llm_type: str | BackendOptions = "mock", **chosen: Any) -> Iterator[Backend]:
     """Open the chosen backend: start the mock, or ask the server whether it is there and has the model.
 
-    Args:
-        llm_type: `mock`, `ollama` or `openai`, or the BackendOptions of a command.
-        chosen: fields of BackendOptions (`model`, `temperature`, `request_timeout` in seconds, …).
-
-    While it is open, OPENAI_BASE_URL, OPENAI_API_BASE and OPENAI_API_KEY point at it (built-in scorers find it that
-    way), and runs and traces carry `llm_type` and `llm_model`.
+    llm_type is `mock`, `ollama` or `openai`, or a command's BackendOptions; `chosen` are fields of these. While it is
+    open, OPENAI_BASE_URL, OPENAI_API_BASE and OPENAI_API_KEY point at it (built-in scorers find it that way), and runs
+    and traces carry `llm_type` and `llm_model`.
 
     Raises:
         BackendUnavailable: no server, no such model, or no key; also when a call inside fails for good.

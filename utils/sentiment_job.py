@@ -93,9 +93,11 @@ class Classified:
 
 
 def classify(
-    session: "SparkSession", rows: JobRows, open_caller: "OpenCaller", concurrency: int, run_id: str
+    session: "SparkSession", rows: JobRows, open_caller: "OpenCaller", concurrency: int, run_id: str, ahead: int = 0
 ) -> Classified:
     """Ask the model about every distinct text once, inside Spark.
+
+    ahead: as in map_prompts. 0 where spans are written around the call: they would show its wait for a place.
 
     Raises:
         JobFailed: no row got an answer; before anything is logged as a result.
@@ -107,7 +109,7 @@ def classify(
     frame = session.createDataFrame(rows.frame)
     started = time.perf_counter()
     with waiting(f"Asking about {len(rows.frame):,} rows"):
-        answers = map_prompts(frame, open_caller, folder, concurrency=concurrency)
+        answers = map_prompts(frame, open_caller, folder, concurrency=concurrency, ahead=ahead)
     seconds = time.perf_counter() - started
     answered: Any = join_answers(frame, answers).toPandas()
     asked: Any = answers.toPandas()

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 from tenacity.wait import wait_base
 
+from utils import http_clients
 from utils.model_servers import BadReply
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 RETRY_STATUS = {408, 409, 425, 429}  # besides all of 500 and above
 LONGEST_WAIT_S = 60.0  # a server's Retry-After is honoured up to here
+AHEAD = 4  # threads of a task beyond its calls in flight: more gain nothing (benchmarks/spark_llm.py)
 ERROR_CHARACTERS = 300
 SECRET = re.compile(r"\b(sk-|Bearer )\S+")
 CALL = "struct<started_ns: long, ended_ns: long, error: string>"
@@ -74,6 +76,7 @@ def map_prompts(
     *,
     concurrency: int = 16,
     max_attempts: int = 4,
+    ahead: int = 0,
 ) -> "DataFrame":
     """Ask the model every distinct prompt of a DataFrame once and keep the answers in Parquet.
 
@@ -83,6 +86,8 @@ def map_prompts(
         output: Parquet folder that is written (and replaced if it exists).
         concurrency: calls in flight over all partitions together.
         max_attempts: calls per prompt; 429, 5xx, time-outs and replies that are none are tried again.
+        ahead: threads of each task beyond its calls in flight, which prepare requests and read replies meanwhile. Only
+            for callers whose clients come from utils.llm_backends: these count what is on the wire.
 
     Returns:
         DataFrame[text: string, answer: string, error: string, attempts: int, latency_ms: double (last call),
@@ -95,7 +100,9 @@ def map_prompts(
     pools = [concurrency // tasks + (1 if i < concurrency % tasks else 0) for i in range(tasks)]
     # Spread by the text itself, equal texts meet in one task: `distinct` needs no second shuffle.
     prompts = frame.select("text").where(r"text rlike r'\S'").repartition(tasks, "text").distinct()
-    mapped = prompts.mapInPandas(_partition_mapper(open_caller, pools, max_attempts), f"text string, {ANSWER_COLUMNS}")
+    mapped = prompts.mapInPandas(
+        _partition_mapper(open_caller, pools, max_attempts, ahead), f"text string, {ANSWER_COLUMNS}"
+    )
     mapped.write.mode("overwrite").parquet(str(output))
     return session.read.schema(mapped.schema).parquet(str(output))  # without a schema Spark opens a file to find it
 
@@ -114,14 +121,18 @@ def is_sampled(text: str, share: float) -> bool:
 
 
 def _partition_mapper(
-    open_caller: OpenCaller, pools: list[int], max_attempts: int
+    open_caller: OpenCaller, pools: list[int], max_attempts: int, ahead: int
 ) -> Callable[[Iterator["pd.DataFrame"]], Iterator["pd.DataFrame"]]:
     def map_partition(batches: Iterator["pd.DataFrame"]) -> Iterator["pd.DataFrame"]:
         from pyspark import TaskContext
 
         task = TaskContext.get()
-        threads = pools[task.partitionId() % len(pools)] if task else pools[0]
-        with open_caller() as call, ThreadPoolExecutor(threads) as executor:
+        in_flight = pools[task.partitionId() % len(pools)] if task else pools[0]
+        with (
+            http_clients.at_most_on_the_wire(in_flight),
+            open_caller() as call,
+            ThreadPoolExecutor(in_flight + ahead) as executor,
+        ):
             waiting: deque[tuple[pd.DataFrame, list[Future[Outcome]]]] = deque()
             for batch in batches:
                 # copy_context: spans that the call makes find the parent that open_caller set in this thread.
@@ -155,6 +166,7 @@ def ask(call: Caller, prompt: str, max_attempts: int) -> Outcome:
 def _timed_call(call: Caller, prompt: str, calls: list[dict[str, Any]]) -> Reply:
     record: dict[str, Any] = {"started_ns": time.time_ns(), "ended_ns": None, "error": None}
     calls.append(record)
+    http_clients.forget_sent()
     try:
         reply = call(prompt)
         if not isinstance(reply.text, str) or not reply.text.strip():
@@ -165,6 +177,8 @@ def _timed_call(call: Caller, prompt: str, calls: list[dict[str, Any]]) -> Reply
         raise
     finally:
         record["ended_ns"] = time.time_ns()
+        # A call that had to wait for its place took no longer for that.
+        record["started_ns"] = http_clients.sent_ns() or record["started_ns"]
 
 
 def worth_another_try(error: BaseException) -> bool:

@@ -66,11 +66,13 @@ def ask_all(spark, tmp_path: Path) -> Callable:
     return run
 
 
-@pytest.mark.parametrize("concurrency", [1, 3, 16])
-def test_each_text_is_asked_once_and_never_more_in_flight_than_allowed(ask_all: Callable, concurrency: int) -> None:
+@pytest.mark.parametrize(("concurrency", "ahead"), [(1, 0), (3, 0), (3, 8), (16, 4)])
+def test_each_text_is_asked_once_and_never_more_in_flight_than_allowed(
+    ask_all: Callable, concurrency: int, ahead: int
+) -> None:
     texts = reviews(40)
     with MockServer(MockSettings(latency_ms=20)) as server:
-        rows, answers = ask_all(server, texts * 2, concurrency=concurrency)
+        rows, answers = ask_all(server, texts * 2, concurrency=concurrency, ahead=ahead)
         counts = server.counts
     assert counts.requests == {(CHAT, 200): 40}
     assert counts.max_in_flight <= concurrency
