@@ -33,6 +33,7 @@ def read_scores(run_id: str, scorer: str, rows: int) -> dict[int, Any]:
         CheckFailed: there are not as many traces as rows, or a trace has no value from the scorer.
     """
     import mlflow
+    from mlflow.entities import SpanStatusCode
 
     traces = mlflow.search_traces(run_id=run_id, max_results=max(rows, 1) * 2, return_type="list")
     scores: dict[int, Any] = {}
@@ -40,10 +41,10 @@ def read_scores(run_id: str, scorer: str, rows: int) -> dict[int, Any]:
         (root,) = [span for span in trace.data.spans if span.parent_id is None]
         values = [item.value for item in trace.info.assessments if item.name == scorer]
         if len(values) != 1 or values[0] is None:
-            raise CheckFailed(
-                f"{scorer} gave no value for row {root.inputs['row']} of the run {run_id}",
-                f"mlflow.get_trace({trace.info.trace_id!r})",
-            )
+            row, cure = root.inputs["row"], f"mlflow.get_trace({trace.info.trace_id!r})"
+            if root.status.status_code == SpanStatusCode.ERROR:  # no answer, so the scorer had nothing to judge
+                raise CheckFailed(f"row {row} has no answer: {root.status.description}", cure)
+            raise CheckFailed(f"{scorer} gave no value for row {row} of the run {run_id}", cure)
         scores[int(root.inputs["row"])] = values[0]
     if len(scores) != rows or len(traces) != rows:
         raise CheckFailed(f"{len(traces)} traces for {rows} rows in the run {run_id}", "look at the run's Traces")

@@ -70,6 +70,13 @@ def test_scores_that_are_missing_are_a_failure(opened):
             read_scores(run_id, scorer, rows)
 
 
+def test_a_row_whose_call_failed_is_named_with_the_reason(store, run_command):
+    result = run_command(main, "--num-rows", 2, "--mock-faults", "500:1")
+    assert result.exit_code == 1 and "has no answer" in result.stderr and "500" in result.stderr
+    assert RELEASE.in_use() == 1, "the first version is in use, and nothing was released after it"
+    assert {run_.info.status for run_ in all_runs() if "prompt_version" not in run_.data.params} == {"FAILED"}
+
+
 def test_a_real_gain_moves_the_alias_and_rollback_takes_it_back_at_once(store, run_command, refused):
     """Among few rows the gain counts as real at a level that is generous on purpose."""
     assert run_command(main, "--num-rows", ROWS, "--alpha", 0.6).exit_code == 0
