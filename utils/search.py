@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
 RRF_CONSTANT = 60  # of the paper; the larger, the less the first places count
+DEPTH = 50  # of the rankings that are joined
 QUESTIONS_PER_SLICE = 256
 _WORD = re.compile(r"[A-Za-z]+|\d+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -61,6 +62,19 @@ class WordIndex:
             scores = self.index.get_scores(words) if words else []
             ranked.append(_positions_above_zero(scores, k))
         return ranked
+
+
+class HybridIndex:
+    """Both searches over the same texts, each asked for `depth` of them, and their rankings joined."""
+
+    def __init__(self, texts: Sequence[str], embedding: "BaseEmbedding", depth: int = DEPTH) -> None:
+        self.vectors = VectorIndex(texts, embedding)
+        self.words = WordIndex(texts)
+        self.depth = depth
+
+    def rank(self, questions: Sequence[str], k: int) -> list[list[int]]:
+        both = zip(self.vectors.rank(questions, self.depth), self.words.rank(questions, self.depth), strict=True)
+        return [reciprocal_rank_fusion(rankings)[:k] for rankings in both]
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Sequence[int]], constant: int = RRF_CONSTANT) -> list[int]:
