@@ -11,6 +11,7 @@ Change:   --package pandas --num-documents 2000; does the masked score rise or f
 Docs:     https://mlflow.org/docs/latest/genai/tracing/
 """
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -183,7 +184,7 @@ class Job:
 
 
 def run(llm: Backend, embedding: "BaseEmbedding", job: Job) -> Outcome:
-    steps = Steps(4)
+    steps, started = Steps(4), time.perf_counter()
     mlflow.openai.autolog()
     prompt_uri = use_alias(PROMPT, "production", TEMPLATE, needs=("passages", "question"))
     with mlflow.start_run(run_name="library-documents") as active:
@@ -197,6 +198,7 @@ def run(llm: Backend, embedding: "BaseEmbedding", job: Job) -> Outcome:
         # 2. The learners' index: whole
         with waiting("Indexing"):
             whole = Searchable({document.id: document.text for document in documents}, embedding)
+        metrics["ready_after_s"] = time.perf_counter() - started
         steps(f"Indexed {len(whole.chunks):,} chunks by words and by {job.embed_type} vectors")
 
         # 3. Known items: the same questions on the whole index, and on one that does not hold their wording

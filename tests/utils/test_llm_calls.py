@@ -13,7 +13,7 @@ def test_the_reply_comes_with_the_servers_counts():
     with open_backend("mock") as llm:
         reply = complete(llm, "What is the sentiment of this review? Answer with one word.\nI love it.")
     assert reply.text == "positive"
-    assert reply.prompt_tokens and reply.completion_tokens == 1
+    assert reply.prompt_tokens and reply.completion_tokens
 
 
 def test_garbage_is_a_bad_reply():
