@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from utils.model_servers import BadReply
+from utils.model_servers import BadReply, describe_failed_call
 
 if TYPE_CHECKING:
     from utils.llm_backends import Backend
@@ -40,3 +40,14 @@ def complete(llm: "Backend", prompt: str) -> Reply:
         raise BadReply("the reply holds no text")
     usage = reply.usage
     return Reply(text, usage.prompt_tokens if usage else None, usage.completion_tokens if usage else None)
+
+
+def try_complete(llm: "Backend", prompt: str, failed: list[str]) -> Reply | None:
+    """As `complete`; a call that fails adds its reason to `failed`, so that the others go on and it is counted."""
+    try:
+        return complete(llm, prompt)
+    except Exception as error:
+        if (reason := describe_failed_call(error)) is None:
+            raise
+        failed.append(reason)
+        return None

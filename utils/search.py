@@ -4,14 +4,16 @@ Rankings are lists of positions in the texts, best first. LlamaIndex, bm25s and 
 """
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from utils.lexical import STOP_WORDS
 
 if TYPE_CHECKING:
     import numpy as np
     from llama_index.core.base.embeddings.base import BaseEmbedding
+
+T = TypeVar("T", bound=Hashable)
 
 RRF_CONSTANT = 60  # of the paper; the larger, the less the first places count
 DEPTH = 50  # of the rankings that are joined
@@ -77,17 +79,17 @@ class HybridIndex:
         return [reciprocal_rank_fusion(rankings)[:k] for rankings in both]
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Sequence[int]], constant: int = RRF_CONSTANT) -> list[int]:
-    """Join rankings of the same texts: each adds 1 / (constant + rank) to a text's score, ranks from 1.
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[T]], constant: int = RRF_CONSTANT) -> list[T]:
+    """Join rankings of the same things: each adds 1 / (constant + rank) to a thing's score, ranks from 1.
 
     Only ranks are used, since scores of different searches cannot be compared. Of equals the one that an earlier
     ranking has first comes first. Source: Cormack, Clarke and Büttcher, 2009, doi 10.1145/1571941.1572114.
     """
-    scores: dict[int, float] = {}
+    scores: dict[T, float] = {}
     for ranking in rankings:
-        for rank, position in enumerate(ranking, start=1):
-            scores[position] = scores.get(position, 0) + 1 / (constant + rank)
-    return sorted(scores, key=lambda position: -scores[position])
+        for rank, item in enumerate(ranking, start=1):
+            scores[item] = scores.get(item, 0) + 1 / (constant + rank)
+    return sorted(scores, key=lambda item: -scores[item])
 
 
 def embed_texts(texts: Sequence[str], embedding: "BaseEmbedding") -> "np.ndarray":
