@@ -153,9 +153,9 @@ def _token(what: str, state_if_down: str, given: BackendOptions) -> Check:
 
 
 def _first_token(llm) -> None:  # type: ignore[no-untyped-def]
-    client = llm.openai_client(max_retries=0, timeout=30)
     message = {"role": "user", "content": "Say hello."}
-    client.chat.completions.create(model=llm.model, messages=[message], max_tokens=1)
+    with llm.openai_client(max_retries=0, timeout=30) as client:
+        client.chat.completions.create(model=llm.model, messages=[message], max_tokens=1)
 
 
 def _timed(call: Callable[[], None]) -> tuple[float, str]:
