@@ -53,6 +53,7 @@ def shots(client: mlflow.MlflowClient) -> list[Shot]:
         Shot("rag_trace.png", f"experiments/{ids['5-rag']}/traces?selectedEvaluationId={rag}", "rag-question",
              click=("VectorIndexRetriever.retrieve",)),
         Shot("prompt_versions.png", "prompts/sentiment", "Version 1"),
+        Shot("evaluation.png", f"experiments/{ids['3-prompts']}/evaluation-runs", "version-2", click=("version-2",)),
         Shot("overview.png", f"experiments/{ids['5-rag']}/traces", "Traces", click=("Overview",)),
     ]  # fmt: skip
 
