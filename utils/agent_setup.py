@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,29 +34,46 @@ def priced_spans(llm: Backend) -> Iterator[None]:
     """
     import mlflow
 
-    counted: dict[str, list[tuple[int, float | None]]] = defaultdict(list)
+    parents: dict[str, dict[str, str | None]] = defaultdict(dict)  # by trace: span → parent
+    calls: dict[str, dict[str, tuple[int, float | None]]] = defaultdict(dict)  # by trace: span → tokens, cost
 
     def price(span: "LiveSpan") -> None:
-        usage = span.get_attribute(USAGE)
-        if usage:
+        parents[span.trace_id][span.span_id] = span.parent_id
+        if usage := span.get_attribute(USAGE):
             sent, said = int(usage["input_tokens"]), int(usage["output_tokens"])
-            model = span.get_attribute(MODEL) or llm.model
-            paid_in = cost_usd(Usage(sent, 0), model, llm.llm_type)
-            paid_out = cost_usd(Usage(0, said), model, llm.llm_type)
-            total = None
-            if paid_in is not None and paid_out is not None:
-                total = paid_in + paid_out
-                span.set_attribute(COST, {"input_cost": paid_in, "output_cost": paid_out, "total_cost": total})
-            counted[span.trace_id].append((sent + said, total))
+            calls[span.trace_id][span.span_id] = sent + said, _price_span(span, llm, sent, said)
         if span.parent_id is None:
-            calls = counted.pop(span.trace_id, [])
-            span.set_attributes({ROOT_CALLS: len(calls), ROOT_TOKENS: sum(tokens for tokens, _ in calls)})
-            costs = [cost for _, cost in calls if cost is not None]
-            if calls and len(costs) == len(calls):
+            above = parents.pop(span.trace_id)
+            made = calls.pop(span.trace_id, {})
+            outermost = [made[each] for each in made if not _has_ancestor_in(each, made, above)]
+            span.set_attributes({ROOT_CALLS: len(outermost), ROOT_TOKENS: sum(tokens for tokens, _ in outermost)})
+            costs = [cost for _, cost in outermost if cost is not None]
+            if costs and len(costs) == len(outermost):
                 span.set_attribute(ROOT_COST, sum(costs))
 
     with mlflow.tracing.configure(span_processors=[price]):
         yield
+
+
+def _price_span(span: "LiveSpan", llm: Backend, sent: int, said: int) -> float | None:
+    """Write the cost of one call on its span; None where the price is unknown."""
+    model = span.get_attribute(MODEL) or llm.model
+    paid_in = cost_usd(Usage(sent, 0), model, llm.llm_type)
+    paid_out = cost_usd(Usage(0, said), model, llm.llm_type)
+    if paid_in is None or paid_out is None:
+        return None
+    span.set_attribute(COST, {"input_cost": paid_in, "output_cost": paid_out, "total_cost": paid_in + paid_out})
+    return paid_in + paid_out
+
+
+def _has_ancestor_in(span_id: str, those: Collection[str], parents: Mapping[str, str | None]) -> bool:
+    """Two autologs write one call twice, one span inside the other: only the outer one counts."""
+    parent = parents.get(span_id)
+    while parent is not None:
+        if parent in those:
+            return True
+        parent = parents.get(parent)
+    return False
 
 
 @dataclass(frozen=True)

@@ -19,4 +19,21 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         check=agents.find_own_tool,
     ),
+    Exercise(
+        id="4.2a",
+        title="Sharpen the descriptions of two tools until the model chooses the right one",
+        file="genai/exercises/sharper_tool.py",
+        task="The two tools work, and the model calls neither, because their descriptions say nothing. Write SHARPER "
+        "without touching the tools, their names or the questions, so that more questions reach the tool that they "
+        "need than with VAGUE.",
+        proof="the same questions and tools with other descriptions, and more questions at their tool",
+        hints=(
+            "Read the two descriptions as the model does. What would you call for a question about miles?",
+            "Which words of the questions stand in none of the descriptions?",
+            "A good description says what comes in, what comes out, and when not to use it. Which of these is missing?",
+            "Look at genai/agents/multi_tool_agent.py::document_tools; then compare with "
+            "tests/solutions/sharper_tool.py.",
+        ),
+        check=agents.find_sharper_tool,
+    ),
 )

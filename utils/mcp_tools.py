@@ -1,0 +1,81 @@
+"""The tools of an MCP server as LangChain tools that can be called without an event loop."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from utils.local_services import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+    from mcp import ClientSession
+    from mcp.types import Tool
+
+CALL_SECONDS = 5
+
+
+def load_mcp_tools(url: str) -> list["BaseTool"]:
+    """Ask the server which tools it has. A tool whose server goes down later returns "error: …" to the model.
+
+    Args:
+        url: of the server's streamable HTTP endpoint, such as http://127.0.0.1:8000/mcp.
+
+    Raises:
+        ServiceUnavailable: no MCP server answers there within CALL_SECONDS.
+
+    Source: https://modelcontextprotocol.io/docs/concepts/tools
+    """
+    try:
+        return [_as_langchain(url, tool) for tool in asyncio.run(_list(url))]
+    except _connection_errors() as error:
+        raise ServiceUnavailable(f"no MCP server answers at {url}", "start it, or go on without its tools") from error
+
+
+def _as_langchain(url: str, tool: "Tool") -> "BaseTool":
+    from langchain_core.tools import StructuredTool
+
+    def call(**arguments: Any) -> str:
+        try:
+            return asyncio.run(_call(url, tool.name, arguments))
+        except _connection_errors():
+            return f"error: the server of {tool.name} does not answer at {url}"
+
+    return StructuredTool(name=tool.name, description=tool.description or "", args_schema=tool.inputSchema, func=call)
+
+
+async def _list(url: str) -> list["Tool"]:
+    async with _session(url) as session:
+        return (await session.list_tools()).tools
+
+
+async def _call(url: str, name: str, arguments: dict[str, Any]) -> str:
+    async with _session(url) as session:
+        result = await session.call_tool(name, arguments)
+    text = "\n".join(part.text for part in result.content if part.type == "text")
+    return f"error: {text}" if result.isError and not text.startswith("error:") else text
+
+
+@asynccontextmanager
+async def _session(url: str) -> AsyncIterator["ClientSession"]:
+    import httpx
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    logging.getLogger("mcp.client.streamable_http").setLevel(logging.CRITICAL)  # it logs what is raised here
+    async with (
+        httpx.AsyncClient(timeout=CALL_SECONDS) as client,
+        streamable_http_client(url, http_client=client) as (read, write, _),
+        ClientSession(read, write, read_timeout_seconds=timedelta(seconds=CALL_SECONDS)) as session,
+    ):
+        await session.initialize()
+        yield session
+
+
+def _connection_errors() -> tuple[type[BaseException], ...]:
+    import httpx
+    from mcp.shared.exceptions import McpError
+
+    return (httpx.HTTPError, McpError, TimeoutError, OSError, BaseExceptionGroup)
