@@ -10,13 +10,16 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from utils.library_corpus import LibraryDocument
+from utils.errors import InputError
+from utils.library_corpus import LibraryDocument, read_library
 from utils.questions import Question
 
 RUN = 4  # words; shorter ones ("of the run") are anybody's
 LEAST_QUESTION, MOST_QUESTION = 6, 30  # words
 LEAST_REST = 15  # words that a document must have left besides its summary
+PAGE_QUESTIONS, LEAST_PAGE_QUESTIONS = 100, 10
 KNOWN_ITEM = "known-item"
 _WORD = re.compile(r"\w+")
 _SUMMARY_END = re.compile(r"(?<=[.!?:])\s+|\n\s*\n|\n(?=\s*(?:[-*>.]|\w+:\s*$|-{3}|={3}))", re.M)
@@ -48,6 +51,25 @@ def make_questions(documents: Sequence[LibraryDocument], number: int, seed: int 
         Question(document.id, summaries[document.id][0], document.id, summaries[document.id][0], "", KNOWN_ITEM)
         for document in drawn
     ]
+
+
+def make_pages(package: str, number: int = PAGE_QUESTIONS) -> tuple[dict[str, str], list[Question]]:
+    """Long documents: all masked documentation of a source file is a page, and the questions' gold documents are pages.
+
+    Raises:
+        InputError: the package cannot be read, or too few of its documents have a summary to ask for.
+    """
+    documents = read_library([package]).documents
+    questions = make_questions(documents, number)
+    if len(questions) < LEAST_PAGE_QUESTIONS:
+        problem = f"only {len(questions)} of the {len(documents)} documents of {package} can be asked for"
+        raise InputError(problem, "another package, such as langgraph")
+    masked, pages = mask(documents, questions), dict[str, list[str]]()
+    for document in documents:
+        pages.setdefault(document.source, []).append(masked[document.id])
+    page_of = {document.id: document.source for document in documents}
+    texts = {source: "\n\n".join(filter(str.strip, parts)) for source, parts in pages.items()}
+    return texts, [replace(q, gold_document=page_of[q.id], gold_sentence=None) for q in questions]
 
 
 def mask(documents: Iterable[LibraryDocument], questions: Sequence[Question]) -> dict[str, str]:

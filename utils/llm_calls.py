@@ -19,35 +19,48 @@ class Reply:
     completion_tokens: int | None
 
 
-def complete(llm: "Backend", prompt: str) -> Reply:
-    """The model's reply to one user message, at the temperature of the backend's settings.
+class Chat:
+    """One client for all prompts of a lesson, closed at the end: `with Chat(llm) as chat: chat.complete(…)`."""
 
-    Raises:
-        BadReply: the server answered with something that is no reply, or holds no text.
-        OpenAIError: it refused, or did not answer in time (describe_failed_call tells which errors are a server's).
-    """
-    try:
-        reply = llm.openai_client().chat.completions.create(
-            model=llm.model, messages=[{"role": "user", "content": prompt}], temperature=llm.settings.temperature
-        )
-    except json.JSONDecodeError as error:  # the SDK reads the body without a guard
-        raise BadReply("the reply is no JSON") from error
-    choices = getattr(reply, "choices", None)
-    if not choices or choices[0].message is None:
-        raise BadReply("the reply is no chat completion")
-    text = (choices[0].message.content or "").strip()
-    if not text:
-        raise BadReply("the reply holds no text")
-    usage = reply.usage
-    return Reply(text, usage.prompt_tokens if usage else None, usage.completion_tokens if usage else None)
+    def __init__(self, llm: "Backend") -> None:
+        self.client = llm.openai_client()
+        self.model = llm.model
+        self.temperature = llm.settings.temperature
 
+    def __enter__(self) -> "Chat":
+        return self
 
-def try_complete(llm: "Backend", prompt: str, failed: list[str]) -> Reply | None:
-    """As `complete`; a call that fails adds its reason to `failed`, so that the others go on and it is counted."""
-    try:
-        return complete(llm, prompt)
-    except Exception as error:
-        if (reason := describe_failed_call(error)) is None:
-            raise
-        failed.append(reason)
-        return None
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def complete(self, prompt: str) -> Reply:
+        """The model's reply to one user message, at the temperature of the backend's settings.
+
+        Raises:
+            BadReply: the server answered with something that is no reply, or holds no text.
+            OpenAIError: it refused, or did not answer in time (describe_failed_call tells which errors are a server's).
+        """
+        try:
+            reply = self.client.chat.completions.create(
+                model=self.model, messages=[{"role": "user", "content": prompt}], temperature=self.temperature
+            )
+        except json.JSONDecodeError as error:  # the SDK reads the body without a guard
+            raise BadReply("the reply is no JSON") from error
+        choices = getattr(reply, "choices", None)
+        if not choices or choices[0].message is None:
+            raise BadReply("the reply is no chat completion")
+        text = (choices[0].message.content or "").strip()
+        if not text:
+            raise BadReply("the reply holds no text")
+        usage = reply.usage
+        return Reply(text, usage.prompt_tokens if usage else None, usage.completion_tokens if usage else None)
+
+    def try_complete(self, prompt: str, failed: list[str]) -> Reply | None:
+        """As `complete`; a call that fails adds its reason to `failed`, so that the others go on and it is counted."""
+        try:
+            return self.complete(prompt)
+        except Exception as error:
+            if (reason := describe_failed_call(error)) is None:
+                raise
+            failed.append(reason)
+            return None

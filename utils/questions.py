@@ -5,7 +5,7 @@ import io
 import json
 import random
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -205,6 +205,27 @@ def with_passages(questions: Sequence[Question], documents: Path) -> list[tuple[
             "--questions FILE with a column gold_document, and --docs-path FOLDER with these files",
         )
     return known
+
+
+def read_known(
+    folder: Path, path: Path | None, least: int, report: Callable[[str], object]
+) -> tuple[dict[str, str], list[Question]]:
+    """The texts of a folder by name, and the questions whose gold document is among them. `report` is told of each
+    file that cannot be read.
+
+    Raises:
+        InputError: no folder, no text, or fewer than `least` such questions.
+    """
+    from utils.document_files import read_folder
+
+    texts, unreadable = read_folder(folder)
+    for name, reason in unreadable.items():
+        report(f"      left out {name}: {reason}")
+    known = [question for question in load_questions(path) if question.gold_document in texts]
+    if len(known) < least:
+        problem = f"{len(known)} questions have their gold document among the texts of {folder}"
+        raise InputError(problem, f"--questions FILE with at least {least} of them, and --docs-path FOLDER")
+    return texts, known
 
 
 def read_texts(documents: Path) -> dict[str, str]:

@@ -30,8 +30,8 @@ from utils.errors import InputError
 from utils.evaluation import bootstrap_interval, hit_at_k, mrr, ndcg_at_k
 from utils.known_items import make_questions, mask
 from utils.library_corpus import CORE, PACKAGES, Library, LibraryDocument, choose_documents, read_library, write_parquet
-from utils.llm_backends import Backend, open_backend
-from utils.llm_calls import complete
+from utils.llm_backends import open_backend
+from utils.llm_calls import Chat
 from utils.mlflow_setup import STATE_DIR
 from utils.model_servers import describe_failed_call
 from utils.options import BackendOptions, EmbedOptions
@@ -151,7 +151,7 @@ def retrieve(question: str, top_k: int, searchable: Searchable, known: Known) ->
     return found
 
 
-def ask(llm: Backend, prompt_uri: str, query: str, top_k: int, searchable: Searchable, known: Known) -> Answer:
+def ask(chat: Chat, prompt_uri: str, query: str, top_k: int, searchable: Searchable, known: Known) -> Answer:
     """One question, one trace: the passages with their versions, and the model's call below the same root."""
     question = Question("query", query, None, None, "", OWN)
     with mlflow.start_span("library-question", span_type=SpanType.CHAIN) as span:
@@ -161,7 +161,7 @@ def ask(llm: Backend, prompt_uri: str, query: str, top_k: int, searchable: Searc
         sources = list(dict.fromkeys(str(p.metadata["name"]) for p in passages))
         texts = "\n\n".join(f"[{p.metadata['package']} {p.metadata['version']}] {p.page_content}" for p in passages)
         try:
-            text = complete(llm, str(prompt.format(passages=texts, question=query))).text
+            text = chat.complete(str(prompt.format(passages=texts, question=query))).text
         except Exception as error:
             # A question whose call failed is reported with its reason; the others go on.
             if (reason := describe_failed_call(error)) is None:
@@ -183,7 +183,7 @@ class Job:
     folder: Path
 
 
-def run(llm: Backend, embedding: "BaseEmbedding", job: Job) -> Outcome:
+def run(chat: Chat, embedding: "BaseEmbedding", job: Job) -> Outcome:
     steps, started = Steps(4), time.perf_counter()
     mlflow.openai.autolog()
     prompt_uri = use_alias(PROMPT, "production", TEMPLATE, needs=("passages", "question"))
@@ -215,7 +215,7 @@ def run(llm: Backend, embedding: "BaseEmbedding", job: Job) -> Outcome:
 
         # 4. Questions of people, answered from the whole index
         known = {document.id: document for document in documents}
-        answers = [ask(llm, prompt_uri, query, job.top_k, whole, known) for query in track(job.queries, "Asking")]
+        answers = [ask(chat, prompt_uri, query, job.top_k, whole, known) for query in track(job.queries, "Asking")]
         require_answers(answers)
         failed = sum(answer.error is not None for answer in answers)
         steps(f"Answered {len(answers) - failed} of {len(answers)} questions from the whole index")
@@ -254,13 +254,13 @@ def main(
 ) -> None:  # fmt: skip
     embed_type = embedding.embed_type or default_embed_type(backend.llm_type)
     chosen = packages or (PACKAGES if everything else CORE)
-    with open_backend(backend) as llm:
+    with open_backend(backend) as llm, Chat(llm) as chat:
         model = open_embedding(embed_type, embedding.embed_model, base_url=llm.settings.base_url,
                                api_key=llm.settings.api_key, ollama_url=backend.ollama_url)  # fmt: skip
         job = Job(
             chosen, ALL if everything else num_documents, num_questions, queries or ASKED, top_k, embed_type, output
         )
-        outcome = run(llm, model, job)
+        outcome = run(chat, model, job)
     show_table([shown(answer) for answer in outcome.answers])
     last = outcome.answers[-1].trace_id
     show("5.4", outcome.metrics, run_id=outcome.run_id, trace_id=last, trace_ids=len(outcome.answers))

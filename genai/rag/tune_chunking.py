@@ -5,6 +5,7 @@ the winner.
 Run it:   uv run mlflow-tune-chunking
           uv run mlflow-tune-chunking --chunk-size 64 --chunk-size 128 --chunk-overlap 0 --top-k 1
           uv run mlflow-tune-chunking --embed-type lexical --embed-type fastembed --embed-model FOLDER
+          uv run mlflow-tune-chunking --library langgraph
           uv run mlflow-tune-chunking --docs-path my_documents --questions my_questions.csv
 Look at:  uv run mlflow ui  ->  5-rag  ->  Training runs: open tune-chunking, its heat map is under Artifacts
 Change:   --top-k 1; does a small chunk still win, and what does an answer cost then?
@@ -22,19 +23,18 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Document, SpanStatusCode, SpanType
 
-from utils.chunk_grid import Cell, Result, Retrieve, cell_row, make_grid, search_row
+from utils.chunk_grid import Cell, Result, Retrieve, cell_row, heat_map_of, make_grid, search_row
 from utils.chunking import Chunk, cut
 from utils.cli import Steps, lesson, show, show_table, track
-from utils.document_files import read_folder
 from utils.embeddings import EMBED_TYPES, default_embed_type, open_embedding
-from utils.errors import InputError, JobFailed
+from utils.errors import JobFailed
 from utils.evaluation import expected_in_answer, is_declined
-from utils.heat_map import draw_heat_map
-from utils.llm_backends import Backend, open_backend
-from utils.llm_calls import try_complete
+from utils.known_items import make_pages
+from utils.llm_backends import open_backend
+from utils.llm_calls import Chat
 from utils.options import BackendOptions
 from utils.prompt_utils import use_alias
-from utils.questions import Question, load_questions, spread
+from utils.questions import Question, read_known, spread
 from utils.retrieval_scores import Scores, compare, mean, quote_share, score_passages
 from utils.sample_documents import CORPUS
 from utils.search import VectorIndex, WordIndex, reciprocal_rank_fusion
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from llama_index.core.base.embeddings.base import BaseEmbedding
 
 SIZES, OVERLAPS = (128, 256, 512, 1024), (0, 50, 100)  # tokens
+LEAST_QUESTIONS = 5  # below that no interval says anything
 LEAST_QUOTED = 0.5  # of a quote's words must stand in the passage that moves up
 CANDIDATES = 10  # passages that are joined, or given to the reranker
 ANSWER = """Context information is below.
@@ -54,7 +55,6 @@ If the context information does not hold the answer, say: I do not know.
 
 Question: {{question}}
 Answer:"""
-# The reranker reads all candidates at once; the passage from which it quotes goes first.
 RERANK = """Passages:
 ---------------------
 {{passages}}
@@ -69,9 +69,6 @@ Answer:"""
 class Outcome:
     run_id: str
     trace_id: str
-    cells: dict[Cell, Result]
-    winner: Cell
-    searches: list[Result]
     metrics: dict[str, float]
 
 
@@ -103,13 +100,7 @@ def measure_grid(job: "Job") -> dict[Cell, Result]:
 
         before = (r.name for c, r in results.items() if c.embed_type == cell.embed_type and r.chunks == chunks)
         same_as = next(before, None)
-        params = {
-            **asdict(cell),
-            "search": "vectors",
-            "top_k": job.top_k,
-            "chunks": len(chunks),
-            "same_as": same_as or "",
-        }
+        params = cell.params("vectors", job.top_k, len(chunks), same_as or "")
         scores, run_id = measure(cell.name, retrieve, job.questions, job.top_k, params)
         results[cell] = Result(cell.name, scores, run_id, retrieve, chunks, same_as)
     return results
@@ -126,27 +117,19 @@ def best_cell(parent_run_id: str, results: dict[Cell, Result]) -> Cell:
     return next(cell for cell, result in results.items() if result.run_id == best.info.run_id)
 
 
-def log_heat_map(cells: dict[Cell, Result], embed_type: str) -> None:
-    own = {cell: result for cell, result in cells.items() if cell.embed_type == embed_type}
-    values = {(c.chunk_tokens, c.overlap_tokens): (mean(r.scores.gains), r.scores.interval) for c, r in own.items()}
-    title = f"Which chunks are found, with {embed_type} embeddings"
-    figure = draw_heat_map(values, title, "chunk (tokens)", "overlap (tokens)", "nDCG@k")
-    mlflow.log_figure(figure, f"heat_map_{embed_type}.png")
-
-
-def rerank(llm: Backend, prompt_uri: str, question: str, candidates: list[Chunk], failed: list[str]) -> list[Chunk]:
+def rerank(chat: Chat, prompt_uri: str, question: str, candidates: list[Chunk], failed: list[str]) -> list[Chunk]:
     """The candidate that the model quotes from goes first; where it quotes from none, all stay where they are."""
     with mlflow.start_span("rerank", span_type=SpanType.RERANKER) as span:
         span.set_inputs({"question": question, "documents": [chunk.document for chunk in candidates]})
         prompt = mlflow.genai.load_prompt(prompt_uri)
-        quoted = try_complete(llm, str(prompt.format(passages=join(candidates), question=question)), failed)
+        quoted = chat.try_complete(str(prompt.format(passages=join(candidates), question=question)), failed)
         if quoted is None or is_declined(quoted.text) or not candidates:
             return candidates
-        likeness = [quote_share(quoted.text, chunk.text) for chunk in candidates]
-        best = likeness.index(max(likeness))
+        shares = [quote_share(quoted.text, chunk.text) for chunk in candidates]
+        best = shares.index(max(shares)) if max(shares) > LEAST_QUOTED else 0
         order = [candidates[best], *candidates[:best], *candidates[best + 1 :]]
-        span.set_outputs({"quoted": quoted.text, "documents": [chunk.document for chunk in order]})
-    return order if likeness[best] > LEAST_QUOTED else candidates
+        span.set_outputs({"quoted": quoted.text, "moved_up": best, "documents": [chunk.document for chunk in order]})
+    return order
 
 
 def join(chunks: Sequence[Chunk]) -> str:
@@ -154,7 +137,7 @@ def join(chunks: Sequence[Chunk]) -> str:
 
 
 def measure_searches(
-    llm: Backend, winner: Result, cell: Cell, job: "Job", rerank_uri: str, failed: list[str]
+    chat: Chat, winner: Result, cell: Cell, job: "Job", rerank_uri: str, failed: list[str]
 ) -> list[Result]:
     """On the winner's chunks: by vectors (its own result), by words, both joined, and both with the reranker."""
     chunks, words = winner.chunks, WordIndex([chunk.text for chunk in winner.chunks])
@@ -166,13 +149,13 @@ def measure_searches(
         return reciprocal_rank_fusion([winner.retrieve(question), by_words(question)])[:CANDIDATES]
 
     def reranked(question: str) -> list[Chunk]:
-        return rerank(llm, rerank_uri, question, joined(question), failed)
+        return rerank(chat, rerank_uri, question, joined(question), failed)
 
     results = [Result("vectors", winner.scores, winner.run_id, winner.retrieve, chunks)]
     for name, retrieve in (("words", by_words), ("both", joined), ("both, reranked", reranked)):
         with mlflow.start_span("score-search", span_type=SpanType.EVALUATOR) as span:
             span.set_inputs({"search": name, "questions": len(job.questions)})
-            params = {**asdict(cell), "search": name, "top_k": job.top_k, "chunks": len(chunks), "same_as": ""}
+            params = cell.params(name, job.top_k, len(chunks))
             scores, run_id = measure(f"{cell.name} {name}", retrieve, job.questions, job.top_k, params)
             span.set_outputs(scores.metrics())
         results.append(Result(name, scores, run_id, retrieve, chunks))
@@ -180,7 +163,7 @@ def measure_searches(
 
 
 def ask(
-    llm: Backend, prompt_uri: str, way: Result, question: Question, top_k: int, failed: list[str]
+    chat: Chat, prompt_uri: str, way: Result, question: Question, top_k: int, failed: list[str]
 ) -> dict[str, float] | None:
     """One question, one trace: what its answer costs in tokens and milliseconds, and whether it is right."""
     started = time.perf_counter()
@@ -191,25 +174,26 @@ def ask(
             retriever.set_inputs({"question": question.question})
             passages = way.retrieve(question.question)[:top_k]
             retriever.set_outputs([Document(chunk.text, metadata={"doc_uri": chunk.document}) for chunk in passages])
-        reply = try_complete(llm, str(prompt.format(passages=join(passages), question=question.question)), failed)
+        reply = chat.try_complete(str(prompt.format(passages=join(passages), question=question.question)), failed)
         if reply is None:
             span.set_status(SpanStatusCode.ERROR)
             return None
         span.set_outputs({"answer": reply.text, "sources": [chunk.document for chunk in passages]})
+    tokens = (reply.prompt_tokens or 0) + (reply.completion_tokens or 0)
+    cost = {"tokens_per_answer": tokens, "answer_ms": 1_000 * (time.perf_counter() - started)}
+    if not question.expected_answer:
+        return cost
     right = expected_in_answer(reply.text, question.expected_answer) and not is_declined(reply.text)
-    return {
-        "tokens_per_answer": (reply.prompt_tokens or 0) + (reply.completion_tokens or 0),
-        "answer_ms": 1_000 * (time.perf_counter() - started), "answer_right": float(right),
-    }  # fmt: skip
+    return {**cost, "answer_right": float(right)}
 
 
 def ask_each_way(
-    llm: Backend, prompt_uri: str, ways: list[Result], job: "Job", failed: list[str]
+    chat: Chat, prompt_uri: str, ways: list[Result], job: "Job", failed: list[str]
 ) -> list[dict[str, Any]]:
     """The same questions each way; tokens and latency go to the run in which the way was scored."""
     rows = []
     for way in track(ways, "asking"):
-        answers = [ask(llm, prompt_uri, way, question, job.top_k, failed) for question in job.asked]
+        answers = [ask(chat, prompt_uri, way, question, job.top_k, failed) for question in job.asked]
         known = [answer for answer in answers if answer]
         if not known:
             raise JobFailed(f"all {len(answers)} questions failed, the first with: {failed[0]}", JobFailed.CURE)
@@ -229,7 +213,7 @@ class Job:
     top_k: int
 
 
-def run(llm: Backend, job: Job) -> Outcome:
+def run(chat: Chat, job: Job) -> Outcome:
     steps, failed = Steps(5), list[str]()
     mlflow.openai.autolog()
     answer_uri = use_alias("tuned-answer", "production", ANSWER, needs=("passages", "question"))
@@ -256,10 +240,10 @@ def run(llm: Backend, job: Job) -> Outcome:
         steps(f"Best: {winner.name}, nDCG@{job.top_k} {best:.3f} ({low:.3f} to {high:.3f}); "
               f"{equals} of the {len(rivals)} others may be as good")  # fmt: skip
         for embed_type in job.models:
-            log_heat_map(cells, embed_type)
+            mlflow.log_figure(heat_map_of(cells, embed_type), f"heat_map_{embed_type}.png")
 
         # 4. Other searches over the winner's chunks, the same questions
-        searches = measure_searches(llm, cells[winner], winner, job, rerank_uri, failed)
+        searches = measure_searches(chat, cells[winner], winner, job, rerank_uri, failed)
         against = compare(searches[0].scores, [search.scores for search in searches[1:]])
         steps(f"Searches over the chunks of {winner.name}; nDCG@{job.top_k} against vectors alone")
         show_table([search_row(s, c) for s, c in zip(searches, [None, *against], strict=True)])
@@ -267,7 +251,7 @@ def run(llm: Backend, job: Job) -> Outcome:
         # 5. What an answer costs
         ends = sorted((r for r in cells.values() if not r.same_as), key=lambda r: r.scores.metrics()["passage_tokens"])
         ways = list({way.run_id: way for way in (ends[0], cells[winner], ends[-1], *searches[1:])}.values())
-        costs = ask_each_way(llm, answer_uri, ways, job, failed)
+        costs = ask_each_way(chat, answer_uri, ways, job, failed)
         steps(f"Asked {len(job.asked)} of the questions in {len(ways)} ways; {len(failed)} calls failed")
         show_table(costs)
         metrics = {"best_ndcg_at_k": best, "low": low, "high": high, "may_be_as_good": equals, "cells": len(job.grid)}
@@ -276,7 +260,7 @@ def run(llm: Backend, job: Job) -> Outcome:
         mlflow.set_tags({f"best_{name}": value for name, value in asdict(winner).items()})
     mlflow.flush_trace_async_logging()
     trace = mlflow.search_traces(filter_string="trace.name = 'tuned-question'", max_results=1, return_type="list")[0]
-    return Outcome(active.info.run_id, trace.info.trace_id, cells, winner, searches, metrics)
+    return Outcome(active.info.run_id, trace.info.trace_id, metrics)
 
 
 @lesson("5.3", llm="mock")
@@ -290,32 +274,25 @@ def run(llm: Backend, job: Job) -> Outcome:
 @click.option("--top-k", type=click.IntRange(min=1), default=3, show_default=True, help="Chunks in the prompt.")
 @click.option("--docs-path", type=click.Path(path_type=Path), default=CORPUS, help="Default: the sample documents.")
 @click.option("--questions", type=click.Path(path_type=Path), metavar="FILE", help="Your own questions, CSV or JSONL.")
-@click.option("--num-questions", type=click.IntRange(min=2), help="Score fewer of them; default: all.")
+@click.option("--library", metavar="PACKAGE", help="Long pages instead: those of an installed package, as in 5.4.")
+@click.option("--num-questions", type=click.IntRange(min=LEAST_QUESTIONS), help="Score fewer of them; default: all.")
 @click.option("--num-asked", type=click.IntRange(min=1), default=10, show_default=True, help="Answered each way.")
 def main(
     sizes: tuple[int, ...], overlaps: tuple[int, ...], embed_types: tuple[str, ...], embed_model: str | None,
-    top_k: int, docs_path: Path, questions: Path | None, num_questions: int | None, num_asked: int,
+    top_k: int, docs_path: Path, questions: Path | None, library: str | None, num_questions: int | None, num_asked: int,
     backend: BackendOptions,
 ) -> None:  # fmt: skip
     kinds = tuple(dict.fromkeys(embed_types)) or (default_embed_type(backend.llm_type),)
     grid = make_grid(kinds, sizes, overlaps)
-    texts, unreadable = read_folder(docs_path)
-    for name, reason in unreadable.items():
-        click.echo(f"      left out {name}: {reason}")
-    known = [question for question in load_questions(questions) if question.gold_document in texts]
-    if len(known) < 2:
-        problem = f"{len(known)} questions have their gold document among the texts of {docs_path}"
-        raise InputError(
-            problem, "--questions FILE with a column gold_document, and --docs-path FOLDER with these files"
-        )
+    texts, known = make_pages(library) if library else read_known(docs_path, questions, LEAST_QUESTIONS, click.echo)
     scored = spread(known, num_questions or len(known), seed=7)
-    with open_backend(backend) as llm:
+    with open_backend(backend) as llm, Chat(llm) as chat:
         models = {
             kind: open_embedding(kind, None if kind == "lexical" else embed_model, base_url=llm.settings.base_url,
                                  api_key=llm.settings.api_key, ollama_url=backend.ollama_url)
             for kind in kinds
         }  # fmt: skip
-        outcome = run(llm, Job(texts, scored, scored[:num_asked], grid, models, top_k))
+        outcome = run(chat, Job(texts, scored, scored[:num_asked], grid, models, top_k))
     show("5.3", outcome.metrics, run_id=outcome.run_id, trace_id=outcome.trace_id)
 
 

@@ -5,20 +5,23 @@ from types import SimpleNamespace
 import pytest
 
 from utils.llm_backends import open_backend
-from utils.llm_calls import complete
+from utils.llm_calls import Chat
 from utils.model_servers import BadReply
 
 
 def test_the_reply_comes_with_the_servers_counts():
-    with open_backend("mock") as llm:
-        reply = complete(llm, "What is the sentiment of this review? Answer with one word.\nI love it.")
+    with open_backend("mock") as llm, Chat(llm) as chat:
+        reply = chat.complete("What is the sentiment of this review? Answer with one word.\nI love it.")
     assert reply.text == "positive"
     assert reply.prompt_tokens and reply.completion_tokens
 
 
 def test_garbage_is_a_bad_reply():
-    with open_backend("mock", mock_faults="garbage:1") as llm, pytest.raises(BadReply, match="no JSON"):
-        complete(llm, "Hello")
+    failed: list[str] = []
+    with open_backend("mock", mock_faults="garbage:1") as llm, Chat(llm) as chat:
+        with pytest.raises(BadReply, match="no JSON"):
+            chat.complete("Hello")
+        assert chat.try_complete("Hello", failed) is None and failed == ["the reply is no JSON"]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,16 @@ def test_garbage_is_a_bad_reply():
     ],
 )
 def test_a_reply_without_a_text_is_no_answer(reply):
-    client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=lambda **_: reply)))
+    completions = SimpleNamespace(create=lambda **_: reply)
+    client = SimpleNamespace(chat=SimpleNamespace(completions=completions), close=lambda: None)
     llm = SimpleNamespace(openai_client=lambda: client, model="m", settings=SimpleNamespace(temperature=0))
-    with pytest.raises(BadReply):
-        complete(llm, "Hello")  # type: ignore[arg-type]
+    with Chat(llm) as chat, pytest.raises(BadReply):  # type: ignore[arg-type]
+        chat.complete("Hello")
+
+
+def test_an_error_of_ours_is_no_failed_call():
+    completions = SimpleNamespace(create=lambda **_: 1 / 0)
+    client = SimpleNamespace(chat=SimpleNamespace(completions=completions), close=lambda: None)
+    llm = SimpleNamespace(openai_client=lambda: client, model="m", settings=SimpleNamespace(temperature=0))
+    with Chat(llm) as chat, pytest.raises(ZeroDivisionError):  # type: ignore[arg-type]
+        chat.try_complete("Hello", [])

@@ -5,6 +5,7 @@ from utils.goals.entries import asked, later, proved, run, trace
 
 DOCUMENTS = "uv run mlflow-sample-documents"
 RAG = "uv run mlflow-spark-llamaindex-rag"
+TUNE = "uv run mlflow-tune-chunking"
 LIBRARY = "uv run mlflow-library-documents"
 
 LEARNING = (
@@ -14,7 +15,8 @@ LEARNING = (
           "uv run mlflow-learn hint 5.2"),
     asked("learning", "5.2", "What would a metric be worth that asks only whether there is a source?",
           "uv run mlflow-learn hint 5.2 2"),
-    later("learning", "5.3", "Chunk size and overlap are chosen by measurement, with an interval."),
+    asked("learning", "5.3", "Can you say which cells of a grid may be as good as its winner, and why?",
+          "uv run mlflow-learn hint 5.3"),
     asked("learning", "5.4", "Can you say why a question made from a document must not find it by its own words?",
           "uv run mlflow-learn hint 5.4"),
     later("learning", "5.5", "An index of many documents is kept up to date without building it again."),
@@ -37,7 +39,12 @@ CRITERIA = (
            f"{RAG} --chunk-size 64 --chunk-overlap 10", run("params.chunk_tokens != '512'")),
     asked("criterion", "5.2", "Did the lesson answer a question about documents of your own, from the right one?",
           f'{RAG} --docs-path my_documents --query "What does the contract say about notice?"'),
-    later("criterion", "5.3", "Sizes and overlaps are compared in nested runs, and the winner has an interval."),
+    proved("criterion", "5.3", "Sizes and overlaps are compared in nested runs, twelve of them.",
+           TUNE, run("params.search = 'vectors'", 12)),
+    proved("criterion", "5.3", "The winner has an interval, and it is known how many others may be as good.",
+           TUNE, run("metrics.best_ndcg_at_k >= 0 AND metrics.low >= 0 AND metrics.may_be_as_good >= 0")),
+    proved("criterion", "5.3", "Words, vectors, both joined and a reranker are compared on the same questions.",
+           TUNE, run("params.search = 'both, reranked' AND metrics.tokens_per_answer > 0")),
     proved("criterion", "5.4", "The documentation of the installed packages answers questions about them.",
            LIBRARY, trace("library-question", "span.type = 'RETRIEVER'", 3)),
     proved("criterion", "5.4", "Known items were searched for where their wording was masked.",
