@@ -36,7 +36,7 @@ def find_answer_in_passages(client: "MlflowClient", experiments: list[str]) -> s
     """5.2b: feedback on every trace of a run, and none that contradicts what its trace holds."""
 
     def lacks(run: "Run") -> str | None:
-        traces = client.searchexercise_traces(locations=experiments, run_id=run.info.run_id, max_results=TRIES)
+        traces = client.search_traces(locations=experiments, run_id=run.info.run_id, max_results=TRIES)
         if len(traces) < LEAST_TRACES:
             return (
                 f"the run {run.info.run_name} holds {len(traces)} traces: ask at least {LEAST_TRACES} questions in it"
