@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,12 @@ ENVIRONMENT = (
     "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "OPENAI_API_KEY", "OPENAI_BASE_URL",
     "OPENAI_API_BASE", "OLLAMA_URL", "OLLAMA_MODEL", "LLM_TYPE", "LLM_MODEL", "SPARK_MASTER",
 )  # fmt: skip
+
+
+if sys.modules["__main__"].__spec__ is None and not hasattr(sys.modules["__main__"], "__file__"):
+    # In the processes of pytest-xdist. PySpark takes such a program for its own doctests, and MLflow's look at a
+    # DataFrame then ends it with status 0.
+    sys.modules["__main__"].__spec__ = ModuleSpec("__main__", None)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
