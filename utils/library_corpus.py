@@ -1,4 +1,4 @@
-"""The documentation of installed packages as documents: docstrings and READMEs, read from the sources.
+"""The documentation of installed packages as documents: docstrings of what users import, and READMEs.
 
 Nothing is imported or run: sources are parsed with ast. A package that cannot be read is left out and named; so are
 files that are no Python. `id` and `content_hash` do not change with the machine, the order or the time, so that an
@@ -20,8 +20,8 @@ from utils.library_names import Exports, depth, is_public
 # Those that the lessons speak of first: a part of the corpus is taken from them, in turn.
 CORE = ("mlflow", "pyspark", "langchain", "langchain-core", "langgraph", "llama-index-core", "openai", "pandas")
 MORE = (
-    "langchain-openai", "langchain-ollama", "fastembed", "scikit-learn", "pyarrow", "fastapi", "pydantic", "click",
-    "httpx", "tenacity",
+    "langchain-openai", "langchain-ollama", "fastembed", "scikit-learn", "numpy", "scipy", "pyarrow", "matplotlib",
+    "fastapi", "pydantic", "click", "rich", "httpx", "aiohttp", "tenacity", "pypdf",
 )  # fmt: skip
 PACKAGES = (*CORE, *MORE)
 KINDS = ("module", "class", "function", "method", "readme")
@@ -35,8 +35,9 @@ TOPICS = (
 LEAST_WORDS = 8  # a docstring below that says no more than the name
 # Folders of a package that document nothing for its users.
 NOT_FOR_USERS = frozenset(
-    {"tests", "test", "testing", "conftest", "_vendor", "vendor", "vendored", "externals", "protos", "migrations"}
-)
+    {"tests", "test", "testing", "_vendor", "vendor", "vendored", "externals", "protos", "migrations", "store",
+     "server", "distutils"}
+)  # fmt: skip
 HASH_LENGTH = 16  # hexadecimal digits
 
 
@@ -132,11 +133,10 @@ def read_package(package: str, unreadable: dict[str, str]) -> Iterator[LibraryDo
             documents += _parse(package, version, file, exports)
         except (SyntaxError, ValueError, OSError, RecursionError) as error:
             unreadable[file.as_posix()] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    named = [_with_public_name(document, exports) for document in documents]
-    public = [document for document in named if document.kind == "readme" or is_public(document.qualified_name)]
-    if not public:
+    offered = list(_once_each(_as_offered(documents, exports)))
+    if not offered:
         raise UnreadablePackage("no source file with a docstring")
-    yield from _once_each(public)
+    yield from offered
 
 
 def choose_documents(documents: Sequence[LibraryDocument], number: int) -> list[LibraryDocument]:
@@ -250,14 +250,19 @@ def _signature(node: ast.AST) -> str:
     return f"({', '.join(names)})"
 
 
-def _with_public_name(document: LibraryDocument, exports: Exports) -> LibraryDocument:
-    """A method is known under the public name of its class; modules and READMEs keep theirs."""
-    if document.kind in ("module", "readme"):
-        return document
-    owner, _, last = document.qualified_name.rpartition(".")
-    is_method = document.kind == "method"
-    name = f"{exports.best_name(owner)}.{last}" if is_method else exports.best_name(document.qualified_name)
-    return replace(document, qualified_name=name)
+def _as_offered(documents: Iterable[LibraryDocument], exports: Exports) -> Iterator[LibraryDocument]:
+    """What users can import, under its public name; a method comes with its class. The rest is internal."""
+    for document in documents:
+        name, rest = document.qualified_name, ""
+        if document.kind == "method":
+            name, _, last = name.rpartition(".")
+            rest = f".{last}"
+        if document.kind not in ("module", "readme"):
+            if not exports.is_offered(name):
+                continue
+            name = exports.best_name(name)
+        if document.kind == "readme" or is_public(f"{name}{rest}"):
+            yield replace(document, qualified_name=f"{name}{rest}")
 
 
 def _once_each(documents: Iterable[LibraryDocument]) -> Iterator[LibraryDocument]:

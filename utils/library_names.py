@@ -1,6 +1,9 @@
 """Under which name a user imports what is defined somewhere inside a package: read from its imports, nothing is run."""
 
 import ast
+from collections.abc import Iterator
+
+DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Exports:
@@ -10,13 +13,17 @@ class Exports:
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = {}  # defined name → names under which it is offered
         self.packages: set[str] = set()
+        self.own: set[str] = set()  # defined in a package's `__init__.py`, or in its module's `__all__`
         self.stars: dict[str, list[str]] = {}  # module → modules that offer all of it
 
     def collect(self, tree: ast.Module, module: str, package: str) -> None:
         """What this module, which lies in this package, imports from below the package."""
         if module == package:
             self.packages.add(module)
-        for node in ast.walk(tree):
+            self.own |= {f"{module}.{node.name}" for node in tree.body if isinstance(node, DEFINITIONS)}
+        for node in _top_level(tree):
+            if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+                self.own |= {f"{module}.{name}" for name in _listed_in_all(node)}
             if not isinstance(node, ast.ImportFrom):
                 continue
             parts = package.split(".")
@@ -31,6 +38,10 @@ class Exports:
                     offered = f"{module}.{alias.asname or alias.name}"
                     self.names.setdefault(f"{origin}.{alias.name}", []).append(offered)
 
+    def is_offered(self, defined: str) -> bool:
+        """Whether some module offers it to users; what none does is internal."""
+        return defined in self.own or self.best_name(defined) != defined
+
     def best_name(self, defined: str) -> str:
         """The shortest public name that leads to it, over as many imports as there are."""
         known = [defined]
@@ -42,6 +53,26 @@ class Exports:
 
     def _awkwardness(self, name: str) -> tuple[bool, int, bool, str]:
         return not is_public(name), depth(name), name.rpartition(".")[0] not in self.packages, name
+
+
+def _top_level(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements of a module, also those inside its `if TYPE_CHECKING:` and `try:` blocks."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        block = waiting.pop()
+        for node in ast.iter_child_nodes(block):
+            if isinstance(node, ast.If | ast.Try | ast.ExceptHandler | ast.With):
+                waiting.append(node)
+            elif isinstance(node, ast.stmt):
+                yield node
+
+
+def _listed_in_all(node: ast.Assign | ast.AugAssign | ast.AnnAssign) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    if node.value is None or not any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+        return []
+    constants = [item.value for item in ast.walk(node.value) if isinstance(item, ast.Constant)]
+    return [value for value in constants if isinstance(value, str)]
 
 
 def is_public(name: str) -> bool:

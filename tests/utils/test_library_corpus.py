@@ -91,7 +91,6 @@ def test_what_users_import_is_a_document_under_the_name_they_use(shelf):
         "shelf.place": "function",
         "shelf.Case": "class",
         "shelf.Case.size": "method",
-        "shelf.wide.Case.Drawer": "class",
     }
     put = found["shelf.place"]
     assert put.text == f"shelf.place(book, *more, where, **kwargs)\n\nPut a book {LONG}.\n\nAn indented line."

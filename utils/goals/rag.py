@@ -5,6 +5,7 @@ from utils.goals.entries import asked, later, proved, run, trace
 
 DOCUMENTS = "uv run mlflow-sample-documents"
 RAG = "uv run mlflow-spark-llamaindex-rag"
+LIBRARY = "uv run mlflow-library-documents"
 
 LEARNING = (
     asked("learning", "5.1", "Can you say why a retriever is judged by questions whose document is known before?",
@@ -14,6 +15,8 @@ LEARNING = (
     asked("learning", "5.2", "What would a metric be worth that asks only whether there is a source?",
           "uv run mlflow-learn hint 5.2 2"),
     later("learning", "5.3", "Chunk size and overlap are chosen by measurement, with an interval."),
+    asked("learning", "5.4", "Can you say why a question made from a document must not find it by its own words?",
+          "uv run mlflow-learn hint 5.4"),
     later("learning", "5.5", "An index of many documents is kept up to date without building it again."),
 )  # fmt: skip
 
@@ -35,7 +38,12 @@ CRITERIA = (
     asked("criterion", "5.2", "Did the lesson answer a question about documents of your own, from the right one?",
           f'{RAG} --docs-path my_documents --query "What does the contract say about notice?"'),
     later("criterion", "5.3", "Sizes and overlaps are compared in nested runs, and the winner has an interval."),
-    later("criterion", "5.4", "The documentation of the installed packages answers questions about them."),
+    proved("criterion", "5.4", "The documentation of the installed packages answers questions about them.",
+           LIBRARY, trace("library-question", "span.type = 'RETRIEVER'", 3)),
+    proved("criterion", "5.4", "Known items were searched for where their wording was masked.",
+           LIBRARY, run("params.index = 'masked' AND metrics.both_hit_at_k >= 0")),
+    proved("criterion", "5.4", "All documents of the installed packages were indexed, at least 10,000.",
+           f"{LIBRARY} --all", run("metrics.documents >= 10000")),
     later("criterion", "5.5", "A second run indexes only the files that changed."),
 )  # fmt: skip
 
