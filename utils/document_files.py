@@ -132,6 +132,20 @@ def read_partition(batches: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]
         yield pd.DataFrame(rows, columns=["document", "text", "error"])
 
 
+def hash_partition(batches: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
+    """For Spark's mapInPandas: DataFrame[name, path] to DataFrame[name, content_hash, error], one row per file."""
+    import pandas as pd
+
+    for batch in batches:
+        rows: list[tuple[str, str | None, str | None]] = []
+        for name, path in zip(batch["name"], batch["path"], strict=True):
+            try:
+                rows.append((name, hash_file(path), None))
+            except UnreadableDocument as error:
+                rows.append((name, None, str(error)))
+        yield pd.DataFrame(rows, columns=["name", "content_hash", "error"])
+
+
 def _walk(root: Path, left_out: dict[str, str]) -> Iterator[DocumentFile]:
     for folder, subfolders, names in os.walk(root, onerror=_cannot_list):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
