@@ -26,24 +26,13 @@ from mlflow.entities import SpanType
 
 from utils.chunking import open_splitter
 from utils.cli import Steps, lesson, show, show_table, track, waiting
-from utils.document_files import (  # fmt: skip
-    KINDS_CURE,
-    Listing,
-    UnreadableDocument,
-    cut_sections,
-    hash_file,
-    hash_partition,
-    left_out_lines,
-    read_document,
-    scan_folder,
-)
+from utils.document_files import UnreadableDocument, cut_sections, hash_partition, left_out_lines, read_with_hash
 from utils.embeddings import default_embed_type, open_embedding
 from utils.errors import InputError, JobFailed
 from utils.incremental_index import Content, DocumentIndex, IndexSettings, compare, default_folder
-from utils.index_figures import INDEXED, Indexed, figures, indexed_rows, memory, no_rows
-from utils.library_files import library_files
+from utils.index_figures import INDEXED, Indexed, figures, indexed_rows, memory, no_rows, reasons
+from utils.library_files import Sources, list_sources
 from utils.llm_backends import Backend, open_backend
-from utils.mlflow_setup import STATE_DIR
 from utils.model_servers import BadReply, describe_failed_call
 from utils.options import BackendOptions, EmbedOptions, SparkOptions
 from utils.prompt_utils import to_single_braces, use_alias
@@ -58,7 +47,6 @@ if TYPE_CHECKING:
     from llama_index.core.query_engine import BaseQueryEngine
     from pyspark.sql import SparkSession
 
-LIBRARY = STATE_DIR / "library-files"
 PROMPT = "rag-answer"  # that of lesson 5.2
 TEMPLATE = """Context information is below.
 ---------------------
@@ -73,7 +61,7 @@ QUESTIONS = (
     "How do I register a prompt?",
     "How do I log a metric to a run?",
     "Which class splits text into sentences?",
-    "How do I search traces by a filter?",
+    "How do I flush traces before a process ends?",
     "How do I read a Parquet file into a DataFrame?",
 )
 PARTITION_DOCUMENTS = 256  # one commit each, and what is lost at most when its worker is killed
@@ -107,7 +95,7 @@ def index_partition(
 def read_and_cut(splitter: "SentenceSplitter", name: str, path: str) -> Content:
     started = time.perf_counter()
     try:
-        content_hash, text = hash_file(path), read_document(path)
+        content_hash, text = read_with_hash(path)
     except UnreadableDocument as reason:
         return Content(name, "", [], error=str(reason), load_s=time.perf_counter() - started)
     loaded = time.perf_counter()
@@ -131,13 +119,15 @@ def embed_and_commit(index: DocumentIndex, embedding: "BaseEmbedding", contents:
 
 
 def bring_up_to_date(
-    session: "SparkSession", listing: Listing, index: DocumentIndex, embedding: "BaseEmbedding", steps: Steps
+    session: "SparkSession", sources: Sources, index: DocumentIndex, embedding: "BaseEmbedding", steps: Steps
 ) -> Indexed:
     """Compare what there is with what the index was made from, and do the difference."""
     started = time.perf_counter()
-    paths = {file.name: file.path for file in listing.files}
+    paths = {file.name: file.path for file in sources.files}
     frame = session.createDataFrame(list(paths.items()), "name string, path string")
-    hashed = frame.mapInPandas(hash_partition, "name string, content_hash string, error string").toPandas()
+    hashed: pd.DataFrame = frame.mapInPandas(
+        hash_partition, "name string, content_hash string, error string"
+    ).toPandas()
     found = dict(hashed.loc[hashed["error"].isna(), ["name", "content_hash"]].itertuples(index=False))
     changes = compare(found, index.hashes())
     steps(
@@ -153,7 +143,7 @@ def bring_up_to_date(
         raise JobFailed(f"{len(lost):,} documents could not be embedded: {lost['failed'].iloc[0]}", RESUME)
     index.end()
     seconds = {"seconds_scan": scanned - started, "seconds_index": time.perf_counter() - scanned}
-    left_out = listing.left_out | reasons(rows, "document") | reasons(hashed, "name")
+    left_out = sources.left_out | reasons(rows, "document") | reasons(hashed, "name")
     return Indexed(found, changes, rows, left_out, seconds | memory(session, rows))
 
 
@@ -168,10 +158,6 @@ def index_documents(
     spread = session.createDataFrame(todo, "name string, path string").repartition(partitions)
     with waiting(f"Indexing {len(todo):,} documents"):
         return spread.mapInPandas(partial(index_partition, index, embedding), INDEXED).toPandas()
-
-
-def reasons(rows: pd.DataFrame, name: str) -> dict[str, str]:
-    return dict(rows.loc[rows["error"].notna(), [name, "error"]].itertuples(index=False))
 
 
 def build_engine(
@@ -214,9 +200,9 @@ def ask(engine: "BaseQueryEngine", prompt_uri: str, question: str) -> Answer:
 
 @dataclass(frozen=True)
 class Job:
-    """listing: the documents. index: where it is and how it is made. queries: what is asked of it."""
+    """sources: the documents. index: where it is and how it is made. queries: what is asked of it."""
 
-    listing: Listing
+    sources: Sources
     index: DocumentIndex
     embedding: "BaseEmbedding"
     queries: tuple[str, ...]
@@ -242,16 +228,14 @@ def run(llm: Backend, job: Job, spark: SparkOptions) -> Outcome:
 
         # 1. and 2. What changed, and only that: read, cut, embedded and written by the workers
         with spark_session(spark.spark_master, "rag-at-scale") as session, worker_errors(RESUME):
-            indexed = bring_up_to_date(session, job.listing, index, job.embedding, steps)
+            indexed = bring_up_to_date(session, job.sources, index, job.embedding, steps)
         for line in left_out_lines(indexed.left_out):
             click.echo(f"      {line}")
-        if len(indexed.found) == len(set(indexed.found) & set(indexed.left_out)):
-            raise InputError("none of the documents could be read", KINDS_CURE)
-        steps(f"Embedded {len(indexed.rows):,} documents in {indexed.metrics['seconds_index']:.1f} s")
 
         # 3. Read back: each document once, none lost
         metrics = figures(indexed, index)
-        steps(f"The index holds {metrics['documents']:,} documents as {metrics['chunks']:,} chunks")
+        steps(f"Embedded {metrics['embedded_documents']:,} documents in {metrics['seconds_index']:.1f} s")
+        steps(f"The index holds {metrics['documents']:,} documents as {metrics['chunks']:,} chunks, read back")
         corpus = pd.DataFrame(sorted(indexed.found.items()), columns=["document", "content_hash"])
         mlflow.log_input(mlflow.data.from_pandas(corpus, name="indexed-documents"), context="index")
         mlflow.log_metrics(metrics)
@@ -282,9 +266,6 @@ def main(
     top_k: int, index_dir: Path | None, resume: bool, rebuild: bool,
     backend: BackendOptions, spark: SparkOptions, embedding: EmbedOptions,
 ) -> None:  # fmt: skip
-    if chunk_overlap >= chunk_size:
-        problem = f"a chunk of {chunk_size} tokens cannot overlap the next by {chunk_overlap}"
-        raise InputError(problem, f"--chunk-overlap {chunk_size // 10}")
     if resume and rebuild:
         raise InputError("--resume keeps what is indexed, and --rebuild throws it away", "one of the two")
     check_master(spark.spark_master)
@@ -294,32 +275,18 @@ def main(
                                api_key=llm.settings.api_key, ollama_url=backend.ollama_url)  # fmt: skip
         dimensions = len(model.get_text_embedding("How many numbers are a vector?"))
         settings = IndexSettings(chunk_size, chunk_overlap, embed_type, model.model_name, dimensions)
-        listing = list_sources(docs_path, num_documents)
-        folder = index_dir or default_folder(docs_path or LIBRARY, settings, resume=resume)
+        with waiting("Reading the documentation of the installed packages"):
+            sources = list_sources(docs_path, num_documents)
+        click.echo(f"      {sources.described}")
+        folder = index_dir or default_folder(sources.folder, settings, resume=resume)
         index = DocumentIndex.open(folder, settings, resume=resume, rebuild=rebuild)
         asked = queries or (QUESTIONS if docs_path is None else ())
-        outcome = run(llm, Job(listing, index, model, asked, top_k), spark)
+        outcome = run(llm, Job(sources, index, model, asked, top_k), spark)
     report(outcome, folder)
 
 
-def list_sources(docs_path: Path | None, number: int) -> Listing:
-    """The learner's folder, or so many documents of the installed packages, written to files when they are missing."""
-    if docs_path is not None:
-        return scan_folder(docs_path)
-    with waiting("Reading the documentation of the installed packages"):
-        library = library_files(LIBRARY, number)
-    click.echo(f"      {len(library.files):,} of {library.total:,} documents of the installed packages")
-    return Listing(library.files)
-
-
 def report(outcome: Outcome, folder: Path) -> None:
-    show_table(
-        [
-            {"question": answer.question.question, "answer": answer.summary()["answer"],
-             "sources": "\n".join(answer.sources)}
-            for answer in outcome.answers
-        ]
-    )  # fmt: skip
+    show_table([{**answer.summary(), "first source": "\n".join(answer.sources)} for answer in outcome.answers])
     click.echo(f"Index:   {folder}")
     last = outcome.answers[-1].trace_id if outcome.answers else None
     show("5.5", outcome.metrics, run_id=outcome.run_id, trace_id=last, trace_ids=len(outcome.answers))

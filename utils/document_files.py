@@ -100,6 +100,15 @@ def hash_file(path: str) -> str:
         raise UnreadableDocument(error.strerror or str(error)) from error
 
 
+def read_with_hash(path: str) -> tuple[str, str]:
+    """hash_file and read_document: the hash is taken first, so that a file which changes meanwhile is read again later.
+
+    Raises:
+        UnreadableDocument: as these two.
+    """
+    return hash_file(path), read_document(path)
+
+
 def cut_sections(text: str, characters: int = SECTION_CHARACTERS) -> Iterator[str]:
     """The text in pieces of at most so many characters, cut at the end of a paragraph, else of a line, else of a word.
 

@@ -17,6 +17,7 @@ Importing this module is cheap. Sources: https://docs.lancedb.com/tables/update 
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -52,6 +53,11 @@ class IndexSettings:
     embed_type: str
     embed_model: str
     dimensions: int
+
+    def __post_init__(self) -> None:
+        if self.overlap_tokens >= self.chunk_tokens:
+            problem = f"a chunk of {self.chunk_tokens} tokens cannot overlap the next by {self.overlap_tokens}"
+            raise InputError(problem, f"--chunk-overlap {self.chunk_tokens // 10}")
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,8 @@ class DocumentIndex:
 
     def hashes(self) -> dict[str, str]:
         """Document → hash of the content that its chunks were made from; reads these two columns only."""
-        return dict(self._stored("document", "content_hash"))
+        names, hashes = self._stored("document", "content_hash")
+        return dict(zip(names, hashes, strict=True))
 
     def replace(self, contents: Sequence["Content"], vectors: "np.ndarray | None") -> None:
         """Commit all chunks of these documents at once; chunks they had before are gone with it, and a document that
@@ -179,15 +186,15 @@ class DocumentIndex:
         Raises:
             CheckFailed: with the first document that is lost, left over or doubled.
         """
-        rows = list(self._stored("id", "document"))
-        there = {document for _, document in rows}
+        ids, documents = self._stored("id", "document")
+        there = set(documents)
         cure = "run the command again with --rebuild, and report what you did before"
         for what, names in (("lacks", set(expected) - there), ("still holds", there - set(expected))):
             if names:
                 raise CheckFailed(f"the index {what} {len(names):,} documents, the first {min(names)}", cure)
-        if len({identifier for identifier, _ in rows}) < len(rows):
+        if len(set(ids)) < len(ids):
             raise CheckFailed("the index holds a chunk twice", cure)
-        return len(rows)
+        return len(ids)
 
     def megabytes(self) -> float:
         """On disk, versions that are kept included."""
@@ -195,6 +202,8 @@ class DocumentIndex:
 
     @property
     def _database(self) -> Any:
+        # Said whenever this process starts another one by fork, which then runs another program, such as Spark's Java.
+        warnings.filterwarnings("ignore", message="lancedb fork support is experimental")
         import lancedb
 
         return lancedb.connect(self.folder)
@@ -202,11 +211,14 @@ class DocumentIndex:
     def _path(self, name: str) -> Path:
         return Path(self.folder) / name
 
-    def _stored(self, *columns: str) -> Iterator[tuple[str, ...]]:
-        if TABLE not in self._database.list_tables().tables:
-            return
-        for batch in self.table.search().select(list(columns)).to_batches():
-            yield from zip(*(batch[column].to_pylist() for column in columns), strict=True)
+    def _stored(self, *columns: str) -> list[list[str]]:
+        """These columns, whole: names and hashes, never vectors."""
+        values: list[list[str]] = [[] for _ in columns]
+        if TABLE in self._database.list_tables().tables:
+            for batch in self.table.search().select(list(columns)).to_batches():
+                for column, found in zip(columns, values, strict=True):
+                    found.extend(batch[column].to_pylist())
+        return values
 
     def _rows(self, contents: Sequence["Content"], vectors: "np.ndarray | None") -> "pa.Table":
         import pyarrow as pa
@@ -241,7 +253,7 @@ class DocumentIndex:
 
 
 def default_folder(documents: Path, settings: IndexSettings, *, resume: bool = False) -> Path:
-    """Where the index of a folder of documents is kept: one for each folder and settings, so that none replaces another.
+    """Where the index of a folder of documents is kept: one for each folder and settings, none replaces another.
 
     Raises:
         InputError: a job is to be resumed, and the one that was interrupted for these documents had other settings.

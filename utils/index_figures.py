@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from utils.document_files import KINDS_CURE
+from utils.errors import InputError
 from utils.incremental_index import Changes, Content, DocumentIndex
 from utils.memory import jvm_peak_mb, own_peak_mb
 
@@ -50,6 +52,11 @@ def no_rows() -> "pd.DataFrame":
     return pd.DataFrame(columns=[column.split()[0] for column in INDEXED.split(", ")])
 
 
+def reasons(rows: "pd.DataFrame", name: str) -> dict[str, str]:
+    """Why documents were not used: DataFrame[error: str | None, …], named by the column `name`."""
+    return dict(rows.loc[rows["error"].notna(), [name, "error"]].itertuples(index=False))
+
+
 def memory(session: "SparkSession", rows: "pd.DataFrame") -> dict[str, float]:
     """Peaks in megabytes: the driver, its Java process, and the largest worker."""
     worker = None if rows.empty else float(rows["worker_mb"].max())
@@ -61,11 +68,14 @@ def figures(indexed: Indexed, index: DocumentIndex) -> dict[str, float]:
     """Counts of documents, what the index holds as read back from it, and seconds by stage, summed over the workers.
 
     Raises:
+        InputError: there is no document that could be read.
         CheckFailed: the index does not hold exactly the documents that could be read.
     """
     rows, changes = indexed.rows, indexed.changes
     readable = rows[rows["error"].isna()]
     documents = set(indexed.found) - set(indexed.left_out)
+    if not documents:
+        raise InputError("none of the documents could be read", KINDS_CURE)
     counts: dict[str, float] = {
         "documents": len(documents), "new": len(changes.new), "changed": len(changes.changed),
         "removed_documents": len(changes.removed), "unchanged_documents": len(changes.unchanged),

@@ -5,10 +5,36 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from utils.document_files import DocumentFile
+from utils.document_files import DocumentFile, scan_folder
 from utils.library_corpus import PACKAGES, choose_documents, read_library, write_files
+from utils.mlflow_setup import STATE_DIR
 
+LIBRARY = STATE_DIR / "library-files"
 ORDER = "order.json"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Documents to index. left_out: name → why it is not even tried. described: in words."""
+
+    folder: Path
+    files: list[DocumentFile]
+    left_out: dict[str, str]
+    described: str
+
+
+def list_sources(folder: Path | None, number: int) -> Sources:
+    """The documents of the learner's folder; without one, `number` documents of the installed packages.
+
+    Raises:
+        InputError: there are none.
+    """
+    if folder is not None:
+        listing = scan_folder(folder)
+        return Sources(folder, listing.files, listing.left_out, f"{len(listing.files):,} documents in {folder}")
+    library = library_files(LIBRARY, number)
+    described = f"{len(library.files):,} of {library.total:,} documents of the installed packages"
+    return Sources(LIBRARY, library.files, {}, described)
 
 
 @dataclass(frozen=True)
