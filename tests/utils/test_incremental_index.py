@@ -122,7 +122,10 @@ def test_other_settings_are_refused_while_a_job_is_unfinished(index, resume, sai
     with pytest.raises(InputError) as refusal:
         DocumentIndex.open(Path(index.folder), OTHER, resume=resume)
     assert said in refusal.value.problem and cure in refusal.value.cure
-    assert "has chunk_tokens 64, embed_type lexical, embed_model lexical, not 128, fastembed, model" in refusal.value.problem
+    assert (
+        "has chunk_tokens 64, embed_type lexical, embed_model lexical, not 128, fastembed, model"
+        in refusal.value.problem
+    )
 
 
 def test_other_settings_are_refused_and_rebuild_begins_anew(index):
