@@ -1,6 +1,6 @@
 """Texts cut into chunks whose size is counted in tokens."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -31,8 +31,13 @@ def open_splitter(chunk_tokens: int, overlap_tokens: int) -> "SentenceSplitter":
     return SentenceSplitter(chunk_size=chunk_tokens, chunk_overlap=overlap_tokens, tokenizer=tokens)
 
 
-def cut(texts: Mapping[str, str] | Iterable[tuple[str, str]], chunk_tokens: int, overlap_tokens: int) -> list[Chunk]:
+def cut(texts: Mapping[str, str], chunk_tokens: int, overlap_tokens: int) -> list[Chunk]:
     """The chunks of all texts (document id → text) in their order; an empty text has none."""
     splitter = open_splitter(chunk_tokens, overlap_tokens)
-    pairs = texts.items() if isinstance(texts, Mapping) else texts
-    return [Chunk(name, part) for name, text in pairs if text.strip() for part in splitter.split_text(text)]
+    chunks = []
+    for name, text in texts.items():
+        whole = text.strip()
+        # No token is shorter than a byte: so short a text is a chunk, and need not be counted.
+        parts = [whole] if len(whole.encode("utf-8")) <= chunk_tokens else splitter.split_text(text)
+        chunks += [Chunk(name, part) for part in parts if part]
+    return chunks

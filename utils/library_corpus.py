@@ -287,7 +287,7 @@ def _prominence(document: LibraryDocument) -> tuple[int, str]:
 
 def _is_utf8(text: str) -> bool:
     """Half a character in an escape ("\\ud800") is legal Python and no text that a file could hold."""
-    return all(not 0xD800 <= ord(character) <= 0xDFFF for character in text)
+    return text.isascii() or not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 def _write_whole(path: Path, text: str) -> Path:

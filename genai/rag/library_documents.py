@@ -11,6 +11,7 @@ Change:   --package pandas --num-documents 2000; does the masked score rise or f
 Docs:     https://mlflow.org/docs/latest/genai/tracing/
 """
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,16 +24,20 @@ import pandas as pd
 from mlflow.entities import Document, SpanType
 
 from utils.chunking import Chunk, cut
-from utils.cli import Steps, lesson, show, show_table, waiting
+from utils.cli import Steps, lesson, show, show_table, track, waiting
 from utils.embeddings import default_embed_type, open_embedding
+from utils.errors import InputError
 from utils.evaluation import bootstrap_interval, hit_at_k, mrr, ndcg_at_k
 from utils.known_items import make_questions, mask
 from utils.library_corpus import CORE, PACKAGES, Library, LibraryDocument, choose_documents, read_library, write_parquet
 from utils.llm_backends import Backend, open_backend
+from utils.llm_calls import complete
 from utils.mlflow_setup import STATE_DIR
+from utils.model_servers import describe_failed_call
 from utils.options import BackendOptions, EmbedOptions
 from utils.prompt_utils import use_alias
-from utils.questions import Question
+from utils.questions import OWN, Question
+from utils.rag_scores import Answer, require_answers
 from utils.search import DEPTH, HybridIndex, reciprocal_rank_fusion
 
 if TYPE_CHECKING:
@@ -50,19 +55,13 @@ Question: {{question}}
 Answer:"""
 ASKED = (
     "How do I register a prompt?",
-    "How do I move an alias to another version of a model?",
+    "How do I set an alias on a registered model?",
     "Which splitter keeps sentences together?",
 )
 CHUNK_TOKENS, OVERLAP_TOKENS = 512, 0  # most docstrings are one chunk
+LEAST_QUESTIONS = 10  # below that an interval is as wide as the scale
 ALL = 10**9
-
-
-@dataclass(frozen=True)
-class Answer:
-    question: str
-    text: str
-    sources: list[str]  # names of documents, best first
-    trace_id: str
+Known = Mapping[str, LibraryDocument]  # by id
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,12 @@ def read_corpus(packages: Sequence[str], number: int) -> tuple[Library, list[Lib
     return library, documents
 
 
+def require_questions(questions: list[Question], documents: list[LibraryDocument]) -> None:
+    if len(questions) < LEAST_QUESTIONS:
+        problem = f"only {len(questions)} of {len(documents)} documents have a summary that asks for them alone"
+        raise InputError(problem, "--num-documents with a larger number, or another --package")
+
+
 def log_corpus(documents: list[LibraryDocument], library: Library, folder: Path) -> dict[str, float]:
     """The corpus as a file, and as a dataset of the run whose digest changes with any document."""
     write_parquet(documents, folder / "documents.parquet")
@@ -103,10 +108,9 @@ def log_corpus(documents: list[LibraryDocument], library: Library, folder: Path)
     mlflow.log_input(mlflow.data.from_pandas(frame, name="library-documents"), context="corpus")
     versions = {document.package: document.version for document in documents}
     mlflow.log_params({f"version_{package}": version for package, version in versions.items()})
-    kinds = Counter(document.kind for document in documents)
     return {
         "documents": len(documents), "packages": len(versions), "packages_left_out": len(library.left_out),
-        "files_left_out": len(library.unreadable), **{f"kind_{kind}": count for kind, count in kinds.items()},
+        "files_left_out": len(library.unreadable),
     }  # fmt: skip
 
 
@@ -134,7 +138,7 @@ def score_index(name: str, searchable: Searchable, questions: list[Question], k:
 
 
 @mlflow.trace(name="search-library", span_type=SpanType.RETRIEVER)
-def retrieve(question: str, top_k: int, searchable: Searchable, known: Mapping[str, LibraryDocument]) -> list[Document]:
+def retrieve(question: str, top_k: int, searchable: Searchable, known: Known) -> list[Document]:
     """The best chunks, each with the package and version it documents."""
     mlflow.get_current_active_span().set_inputs({"question": question, "top_k": top_k})  # not the whole index
     found = []
@@ -147,19 +151,23 @@ def retrieve(question: str, top_k: int, searchable: Searchable, known: Mapping[s
     return found
 
 
-def ask(
-    llm: Backend, prompt_uri: str, question: str, top_k: int, searchable: Searchable, known: dict[str, LibraryDocument]
-) -> Answer:
+def ask(llm: Backend, prompt_uri: str, query: str, top_k: int, searchable: Searchable, known: Known) -> Answer:
     """One question, one trace: the passages with their versions, and the model's call below the same root."""
+    question = Question("query", query, None, None, "", OWN)
     with mlflow.start_span("library-question", span_type=SpanType.CHAIN) as span:
-        span.set_inputs({"question": question})
+        span.set_inputs({"question": query})
         prompt = mlflow.genai.load_prompt(prompt_uri)  # inside the span: links the trace to the version
-        passages = retrieve(question, top_k, searchable, known)
-        shown = "\n\n".join(f"[{p.metadata['package']} {p.metadata['version']}] {p.page_content}" for p in passages)
-        messages: list[Any] = [{"role": "user", "content": str(prompt.format(passages=shown, question=question))}]
-        reply = llm.openai_client().chat.completions.create(model=llm.model, messages=messages, temperature=0)
-        text = reply.choices[0].message.content or ""
+        passages = retrieve(query, top_k, searchable, known)
         sources = list(dict.fromkeys(str(p.metadata["name"]) for p in passages))
+        texts = "\n\n".join(f"[{p.metadata['package']} {p.metadata['version']}] {p.page_content}" for p in passages)
+        try:
+            text = complete(llm, str(prompt.format(passages=texts, question=query))).text
+        except Exception as error:
+            # A question whose call failed is reported with its reason; the others go on.
+            if (reason := describe_failed_call(error)) is None:
+                raise
+            span.record_exception(f"the model gave no answer: {reason}")
+            return Answer(question, "", sources, span.trace_id, error=reason)
         span.set_outputs({"answer": text, "sources": sources})
     return Answer(question, text, sources, span.trace_id)
 
@@ -176,7 +184,7 @@ class Job:
 
 
 def run(llm: Backend, embedding: "BaseEmbedding", job: Job) -> Outcome:
-    steps = Steps(4)
+    steps, started = Steps(4), time.perf_counter()
     mlflow.openai.autolog()
     prompt_uri = use_alias(PROMPT, "production", TEMPLATE, needs=("passages", "question"))
     with mlflow.start_run(run_name="library-documents") as active:
@@ -190,10 +198,12 @@ def run(llm: Backend, embedding: "BaseEmbedding", job: Job) -> Outcome:
         # 2. The learners' index: whole
         with waiting("Indexing"):
             whole = Searchable({document.id: document.text for document in documents}, embedding)
+        metrics["ready_after_s"] = time.perf_counter() - started
         steps(f"Indexed {len(whole.chunks):,} chunks by words and by {job.embed_type} vectors")
 
         # 3. Known items: the same questions on the whole index, and on one that does not hold their wording
         questions = make_questions(documents, job.num_questions)
+        require_questions(questions, documents)
         with waiting("Measuring"):
             masked = Searchable(mask(documents, questions), embedding)
             rows = [
@@ -205,13 +215,21 @@ def run(llm: Backend, embedding: "BaseEmbedding", job: Job) -> Outcome:
 
         # 4. Questions of people, answered from the whole index
         known = {document.id: document for document in documents}
-        answers = [ask(llm, prompt_uri, query, job.top_k, whole, known) for query in job.queries]
-        steps(f"Answered {len(answers)} questions from the whole index")
-        metrics |= {"chunks": len(whole.chunks), "questions": len(questions), "questions_asked": len(answers)}
+        answers = [ask(llm, prompt_uri, query, job.top_k, whole, known) for query in track(job.queries, "Asking")]
+        require_answers(answers)
+        failed = sum(answer.error is not None for answer in answers)
+        steps(f"Answered {len(answers) - failed} of {len(answers)} questions from the whole index")
+        metrics |= {"chunks": len(whole.chunks), "questions": len(questions), "failed_questions": failed}
         metrics |= {f"hit_at_k_{row['index']}": row["hit_at_k"] for row in rows if row["search"] == "both"}
         mlflow.log_metrics(metrics)
+        mlflow.log_metrics({f"kind_{kind}": count for kind, count in Counter(d.kind for d in documents).items()})
         mlflow.log_table(pd.DataFrame(rows), "known_items.json")
     return Outcome(active.info.run_id, documents, library.left_out, answers, metrics)
+
+
+def shown(answer: Answer) -> dict[str, object]:
+    summary = answer.summary()
+    return {"question": summary["question"], "answer": summary["answer"], "sources": "\n".join(answer.sources[:3])}
 
 
 @lesson("5.4", llm="mock", embed=True)
@@ -219,7 +237,13 @@ def run(llm: Backend, embedding: "BaseEmbedding", job: Job) -> Outcome:
               help=f"May be repeated; default: {', '.join(CORE)}.")  # fmt: skip
 @click.option("--num-documents", type=click.IntRange(min=50), default=1_000, show_default=True)
 @click.option("--all", "everything", is_flag=True, help="All documents, also of the further packages of the lessons.")
-@click.option("--num-questions", type=click.IntRange(min=2), default=200, show_default=True, help="Known items.")
+@click.option(
+    "--num-questions",
+    type=click.IntRange(min=LEAST_QUESTIONS),
+    default=200,
+    show_default=True,
+    help="Made from documents, at most.",
+)
 @click.option("--query", "queries", multiple=True, help="A question of your own; may be repeated.")
 @click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Passages, and k of hit@k.")
 @click.option("--output", type=click.Path(path_type=Path), default=STATE_DIR / "library", metavar="DIR",
@@ -237,9 +261,7 @@ def main(
             chosen, ALL if everything else num_documents, num_questions, queries or ASKED, top_k, embed_type, output
         )
         outcome = run(llm, model, job)
-    show_table(
-        [{"question": a.question, "answer": a.text, "sources": "\n".join(a.sources[:3])} for a in outcome.answers]
-    )
+    show_table([shown(answer) for answer in outcome.answers])
     last = outcome.answers[-1].trace_id
     show("5.4", outcome.metrics, run_id=outcome.run_id, trace_id=last, trace_ids=len(outcome.answers))
 
