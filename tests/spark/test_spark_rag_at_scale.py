@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-import pandas as pd
 import pytest
 from mlflow.entities import Run, SpanType
 
-from spark.spark_rag_at_scale import PARTITION_DOCUMENTS, QUESTIONS, embed_and_commit, main
+from spark.spark_rag_at_scale import QUESTIONS, embed_and_commit, main
 from tests.conftest import SHARED, Left
 from tests.spark.every_kind import FAULTS, GOOD_NAMES, write_every_kind
 from tests.spark.evidence import RAG, answers_of, flags, llm_spans, of_type, only_run, root_of, runs, traces
@@ -19,7 +18,6 @@ from utils import incremental_index, library_files
 from utils.incremental_index import Content, DocumentIndex, IndexSettings
 from utils.lexical import LEXICAL_DIMENSIONS
 from utils.library_corpus import Library, LibraryDocument
-from utils.sample_documents import write_documents
 
 pytestmark = pytest.mark.usefixtures("spark", "without_queue")
 MINILM = SHARED / "models" / "all-MiniLM-L6-v2-onnx"
@@ -131,7 +129,7 @@ def test_a_question_is_answered_from_the_document_as_it_is_now(twice: Twice) -> 
         root = root_of(trace)
         assert root.name == "scale-question" and root.inputs == {"question": QUERY}
         assert root.outputs["sources"][0] == "boat 007.md"
-        passages = [span.outputs for span in of_type(trace, SpanType.RETRIEVER) if span.outputs][0]
+        passages = next(span.outputs for span in of_type(trace, SpanType.RETRIEVER) if span.outputs)
         assert len(passages) == 3 and f"has {masts} masts" in passages[0]["page_content"]
         assert len(llm_spans(trace)) == 1
 

@@ -131,7 +131,7 @@ def test_other_settings_are_refused_while_a_job_is_unfinished(index, resume, sai
 def test_other_settings_are_refused_and_rebuild_begins_anew(index):
     put(index, content("a", "one"))
     index.end()
-    with pytest.raises(InputError, match="the index in .* has chunk_tokens 64"):
+    with pytest.raises(InputError, match=r"the index in .* has chunk_tokens 64"):
         DocumentIndex.open(Path(index.folder), OTHER)
     assert index.hashes() == {"a": "1"}, "a refusal takes nothing away"
     assert DocumentIndex.open(Path(index.folder), OTHER, rebuild=True).hashes() == {}
@@ -170,7 +170,7 @@ def test_a_job_is_not_resumed_in_its_default_place_with_other_settings(tmp_path,
     monkeypatch.setattr(incremental_index, "DEFAULT_FOLDER", tmp_path)
     docs = tmp_path / "docs"
     DocumentIndex.open(default_folder(docs, SETTINGS), SETTINGS).begin()
-    with pytest.raises(InputError, match="the interrupted job in .* has chunk_tokens 64"):
+    with pytest.raises(InputError, match=r"the interrupted job in .* has chunk_tokens 64"):
         default_folder(docs, OTHER, resume=True)
     assert default_folder(docs, OTHER) != default_folder(docs, SETTINGS, resume=True)
     default_folder(tmp_path / "other docs", OTHER, resume=True)

@@ -25,11 +25,11 @@ def test_a_retriever_finds_the_nearest_chunk_with_its_cosine_and_its_document(in
     opened = VectorStoreIndex.from_vector_store(LanceStore(table=index.table), embed_model=LexicalEmbedding())
     question = "How many masts has the boat?"
     found = opened.as_retriever(similarity_top_k=2).retrieve(question)
-    assert [node.metadata for node in found][0] == {"document": "boats"} and len(found) == 2
+    assert found[0].metadata == {"document": "boats"} and len(found) == 2
     assert found[0].text == TEXTS["boats"] and found[0].node_id == "boats#0"
     asked, known = embed_lexically([question]), embed_lexically([TEXTS["boats"]])
     assert found[0].score == pytest.approx(float(np.dot(asked[0], known[0])), abs=1e-5)
-    assert found[0].score > found[1].score
+    assert found[0].get_score() > found[1].get_score()
 
 
 def test_more_asked_than_there_is(index):
