@@ -60,7 +60,7 @@ def measure_spark(sources: Sources, folder: str) -> dict[str, Any]:
         indexed = bring_up_to_date(session, sources, index, embedding, Silent(0))
         seconds = time.perf_counter() - started
     measured = figures(indexed, index)
-    before = own_peak_mb()
+    before = own_peak_mb() or 0
     opened = VectorStoreIndex.from_vector_store(LanceStore(table=index.table), embed_model=embedding)
     query_ms = milliseconds_per_question(opened)
     return {
@@ -68,7 +68,7 @@ def measure_spark(sources: Sources, folder: str) -> dict[str, Any]:
         **{f"{stage} s": measured[f"worker_seconds_{stage}"] for stage in STAGES},
         "total s": seconds, "ms/document": seconds * 1000 / len(sources.files), "query ms": query_ms,
         "index MB": measured["index_mb"], "driver MB": measured["driver_peak_mb"], "Java MB": measured["jvm_peak_mb"],
-        "worker MB": measured["worker_peak_mb"], "opened MB": own_peak_mb() - before,
+        "worker MB": measured["worker_peak_mb"], "opened MB": (own_peak_mb() or 0) - before,
     }  # fmt: skip
 
 

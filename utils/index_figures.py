@@ -59,7 +59,7 @@ def reasons(rows: "pd.DataFrame", name: str) -> dict[str, str]:
 
 def memory(session: "SparkSession", rows: "pd.DataFrame") -> dict[str, float]:
     """Peaks in megabytes: the driver, its Java process, and the largest worker."""
-    worker = None if rows.empty else float(rows["worker_mb"].max())
+    worker = rows["worker_mb"].max() if rows["worker_mb"].notna().any() else None
     peaks = {"driver_peak_mb": own_peak_mb(), "jvm_peak_mb": jvm_peak_mb(session), "worker_peak_mb": worker}
     return {name: value for name, value in peaks.items() if value is not None}
 

@@ -1,6 +1,5 @@
 """How much memory processes took at most: what the operating system counted, not an estimate."""
 
-import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +8,12 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def own_peak_mb() -> float:
-    """The most memory that this process has had since it began, in megabytes."""
+def own_peak_mb() -> float | None:
+    """The most memory that this process has had since it began, in megabytes; None where nobody counts it (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kilobytes elsewhere
 

@@ -15,9 +15,11 @@ from tests.conftest import SHARED, Left
 from tests.spark.every_kind import FAULTS, GOOD_NAMES, write_every_kind
 from tests.spark.evidence import RAG, answers_of, flags, llm_spans, of_type, only_run, root_of, runs, traces
 from utils import incremental_index, library_files
+from utils.errors import JobFailed
 from utils.incremental_index import Content, DocumentIndex, IndexSettings
 from utils.lexical import LEXICAL_DIMENSIONS
 from utils.library_corpus import Library, LibraryDocument
+from utils.spark_utils import worker_errors
 
 pytestmark = pytest.mark.usefixtures("spark", "without_queue")
 MINILM = SHARED / "models" / "all-MiniLM-L6-v2-onnx"
@@ -226,6 +228,17 @@ def test_documents_whose_embedding_fails_are_not_written(tmp_path) -> None:
     index.begin()
     frame = embed_and_commit(index, Broken(), [Content("a", "1", ["text"]), Content("b", "2", ["text"])])  # type: ignore[arg-type]
     assert frame["failed"].tolist() == ["ConnectError"] * 2 and index.hashes() == {}
+
+
+def test_what_stops_a_job_in_a_worker_is_two_lines_not_a_traceback(spark) -> None:
+    def fail(batches):
+        raise FileNotFoundError("the table is gone")
+        yield from batches
+
+    said = "the Spark job failed: FileNotFoundError: the table is gone"
+    with pytest.raises(JobFailed, match=said) as failure, worker_errors("look for it"):
+        spark.range(1).mapInPandas(fail, "id long").collect()
+    assert failure.value.cure == "look for it"
 
 
 # --- the documentation of the installed packages
