@@ -38,8 +38,12 @@ EXERCISE_LIST = re.compile(r"<!-- exercises: (?P<module>\d) -->\n(?P<body>.*?)<!
 LESSON_TABLE = re.compile(r"<!-- lessons -->\n(?P<body>.*?)<!-- end -->", re.S)
 VERSIONS = re.compile(r"<!-- versions -->\n(?P<body>.*?)<!-- end -->", re.S)
 ID = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
-# Lessons that write or read documents use a copy: a learner may have changed those of the checkout.
-FOLDER_FLAGS = {"mlflow-sample-documents": "--output-dir", "mlflow-spark-llamaindex-rag": "--docs-path"}
+# Lessons that write or read documents use a copy: a learner may have changed those of the checkout. An index is new.
+FOLDER_FLAGS = {
+    "mlflow-sample-documents": ("--output-dir", "documents"),
+    "mlflow-spark-llamaindex-rag": ("--docs-path", "documents"),
+    "mlflow-spark-rag-at-scale": ("--index-dir", "index"),
+}
 LESSON_SECONDS = 600
 # What a developer has set for real servers must not change what the plan shows.
 IGNORED = re.compile(r"^(OPENAI_|OLLAMA_|LLM_|SPARK_MASTER$|MLFLOW_EXPERIMENT_|MLFLOW_TRACKING_)")
@@ -55,7 +59,8 @@ def output_of(command: str, folder: Path) -> str:
     if (uv, run) != ("uv", "run") or not program.startswith("mlflow-"):
         raise click.ClickException(f"only commands of this project are run, not: {command}")
     if program in FOLDER_FLAGS:
-        flags += [FOLDER_FLAGS[program], str(folder / "documents")]
+        flag, name = FOLDER_FLAGS[program]
+        flags += [flag, str(folder / name)]
     environment = {name: value for name, value in os.environ.items() if not IGNORED.match(name)}
     environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "LLM_TYPE": "mock"}
     done = subprocess.run(

@@ -25,7 +25,7 @@ import pandas as pd
 from mlflow.entities import SpanType
 
 from utils.cli import Steps, lesson, show, show_table, track
-from utils.document_files import DocumentFile, list_documents, read_partition
+from utils.document_files import KINDS_CURE, Listing, cut_sections, left_out_lines, read_partition, scan_folder
 from utils.embeddings import default_embed_type, open_embedding
 from utils.errors import InputError
 from utils.llm_backends import Backend, open_backend
@@ -67,7 +67,7 @@ class Chunking:
 
 @dataclass(frozen=True)
 class Corpus:
-    """chunks: DataFrame[document: str, position: int, text: str]; unreadable: file name → why."""
+    """chunks: DataFrame[document: str, position: int, text: str]; unreadable: file name → why it is left out."""
 
     chunks: pd.DataFrame
     documents: int
@@ -102,20 +102,20 @@ def chunk_partition(chunking: Chunking, batches: Iterator[pd.DataFrame]) -> Iter
             [
                 {"document": document, "position": position, "text": chunk}
                 for document, text in zip(batch["document"], batch["text"], strict=True)
-                for position, chunk in enumerate(splitter.split_text(text))
+                for position, chunk in enumerate(c for part in cut_sections(text) for c in splitter.split_text(part))
             ],
             columns=["document", "position", "text"],
         )
 
 
-def load_and_chunk(session: "SparkSession", files: list[DocumentFile], chunking: Chunking) -> Corpus:
-    listed = session.createDataFrame([(file.name, file.path) for file in files], "name string, path string")
+def load_and_chunk(session: "SparkSession", listing: Listing, chunking: Chunking) -> Corpus:
+    listed = session.createDataFrame([(file.name, file.path) for file in listing.files], "name string, path string")
     loaded: DataFrame = listed.mapInPandas(read_partition, "document string, text string, error string").cache()
     readable = loaded.where("error is null")
     schema = "document string, position int, text string"
     chunks = readable.mapInPandas(partial(chunk_partition, chunking), schema).orderBy("document", "position").toPandas()
     unreadable = {row["document"]: row["error"] for row in loaded.where("error is not null").collect()}
-    return Corpus(chunks, len(files) - len(unreadable), unreadable)
+    return Corpus(chunks, len(listing.files) - len(unreadable), listing.left_out | unreadable)
 
 
 def build_index(chunks: pd.DataFrame, embedding: "BaseEmbedding") -> "VectorStoreIndex":
@@ -191,7 +191,7 @@ def retrieve_all(index: "VectorStoreIndex", questions: list[Question], top_k: in
 class Job:
     """What is asked of which documents, and how they are cut and found."""
 
-    files: list[DocumentFile]
+    listing: Listing
     questions: list[Question]  # all that can be scored
     asked: list[Question]  # those that the model answers
     chunking: Chunking
@@ -208,7 +208,7 @@ def run(llm: Backend, embedding: "BaseEmbedding", job: Job, spark: SparkOptions)
 
         # 1. Load and chunk in Spark
         with spark_session(spark.spark_master, "rag") as session:
-            corpus = load_and_chunk(session, job.files, job.chunking)
+            corpus = load_and_chunk(session, job.listing, job.chunking)
         size = f"at most {job.chunking.chunk_tokens} tokens"
         steps(f"Chunked {corpus.documents} documents into {len(corpus.chunks)} chunks ({size})")
         report_unreadable(corpus)
@@ -234,12 +234,10 @@ def run(llm: Backend, embedding: "BaseEmbedding", job: Job, spark: SparkOptions)
 
 
 def report_unreadable(corpus: Corpus) -> None:
-    for name, reason in sorted(corpus.unreadable.items()):
-        click.echo(f"      left out {name}: {reason}")
+    for line in left_out_lines(corpus.unreadable):
+        click.echo(f"      {line}")
     if corpus.chunks.empty:
-        raise InputError(
-            "none of the documents could be read", "--docs-path FOLDER with txt, md, rst, html or pdf files"
-        )
+        raise InputError("none of the documents could be read", KINDS_CURE)
 
 
 def log_results(job: Job, corpus: Corpus, answers: list[Answer], metrics: dict[str, float]) -> None:
@@ -276,14 +274,14 @@ def main(
         )
     if create_sample_docs:
         write_documents(docs_path)
-    files = list_documents(docs_path)
-    scored, asked = choose_questions({file.name for file in files}, questions, query, num_questions)
+    listing = scan_folder(docs_path)
+    scored, asked = choose_questions({file.name for file in listing.files}, questions, query, num_questions)
     embed_type = embedding.embed_type or default_embed_type(backend.llm_type)
     with open_backend(backend) as llm:
         model = open_embedding(embed_type, embedding.embed_model, base_url=llm.settings.base_url,
                                api_key=llm.settings.api_key, ollama_url=backend.ollama_url)  # fmt: skip
         job = Job(
-            files,
+            listing,
             scored,
             asked,
             Chunking(chunk_size, chunk_overlap),

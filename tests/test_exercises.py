@@ -42,6 +42,7 @@ AT_THE_START = {
     "4.2a": "SHARPER says the same as VAGUE: write what each tool does",
     "5.2a": "has 0 nested runs: start one with nested=True",
     "5.2b": f"has no feedback {FEEDBACK}",
+    "5.5a": "no file was added or changed between the two runs",
 }
 
 
@@ -530,6 +531,31 @@ def test_answer_in_passages_lacks_traces(solved):
     doomed = [trace.info.trace_id for trace in left.traces[:2]]
     left.client.delete_traces(left.traces[0].info.experiment_id, trace_ids=doomed)
     assert "holds 4 traces: ask at least 5 questions" in (missing("5.2b") or "")
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "said"),
+    [
+        ("embedded_documents", 14, "the run second embedded 14 documents, but 2 were new or changed"),
+        ("embedded_documents", 1, "the run second embedded 1 documents, but 2 were new or changed"),
+        ("wrong_in_index", 1, "after the run second the index is wrong about 1 documents"),
+        ("new_or_changed", 0, "no file was added or changed between the two runs"),
+        ("new_or_changed", 14, "every file was changed between the two runs"),
+        ("gone", 0, "no file was deleted between the two runs"),
+    ],
+)
+def test_index_again_lacks(solved, metric, value, said):
+    left = solved("5.5a")
+    left.client.log_metric(left.run("second").info.run_id, metric, value)
+    assert said in (missing("5.5a") or "")
+
+
+def test_index_again_lacks_a_metric_or_a_run(solved):
+    left = solved("5.5a")
+    left.change("DELETE FROM latest_metrics WHERE key = 'gone'")
+    assert "the nested run second has no metric gone" in (missing("5.5a") or "")
+    left.change("UPDATE runs SET lifecycle_stage = 'deleted' WHERE name = 'second'")
+    assert "has not the nested runs first and second" in (missing("5.5a") or "")
 
 
 # --- mlflow-learn check and hint

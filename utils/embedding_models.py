@@ -73,7 +73,8 @@ class FastEmbedEmbedding(_LocalEmbedding):
         EmbeddingUnavailable: the folder lacks a file or cannot be loaded, or the model is not in the cache.
     """
 
-    embed_batch_size: int = Field(default=64, gt=0, le=2048)
+    # Measured with 64 texts of 512 tokens: 4 at a time need as much CPU as 64, and 0.9 GB of memory instead of 5.3.
+    embed_batch_size: int = Field(default=4, gt=0, le=2048)
     folder: str | None = None
     cache_folder: str | None = None
 

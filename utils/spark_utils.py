@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import UserError
+from utils.errors import JobFailed, UserError
 from utils.mlflow_setup import ROOT, STATE_DIR
 
 if TYPE_CHECKING:
@@ -77,6 +77,24 @@ def spark_session(master: str = "local[*]", app_name: str = "mlflow-genai", **co
         yield session
     finally:
         session.stop()
+
+
+@contextmanager
+def worker_errors(cure: str) -> Iterator[None]:
+    """What stops a Spark job inside becomes two lines: the last line of the worker's traceback, and the cure.
+
+    Raises:
+        JobFailed: a task failed as often as Spark tries it.
+    """
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        named = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+        raise JobFailed(f"the Spark job failed: {(named or lines)[-1]}", cure) from error
 
 
 def check_master(master: str) -> None:

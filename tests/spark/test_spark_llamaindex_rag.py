@@ -11,6 +11,7 @@ from mlflow.entities import Span, SpanType, Trace
 
 from spark.spark_llamaindex_rag import Chunking, chunk_partition, main
 from tests.conftest import SHARED
+from tests.spark.every_kind import FAULTS, GOOD_NAMES, write_every_kind
 from tests.spark.evidence import (
     RAG,
     answers_of,
@@ -173,6 +174,19 @@ def test_bananas_instead_of_the_gold_document_score_zero(run_command: Callable, 
     measured = only_run(RAG).data.metrics
     assert (measured["documents"], measured["unreadable"]) == (3, 1)
     assert {measured[name] for name in ("hit_at_k", "mrr", "ndcg_at_k", "source_retrieval_rate")} == {0}
+
+
+def test_every_kind_of_file_and_every_fault_in_one_folder(run_command: Callable, tmp_path: Path) -> None:
+    docs = write_every_kind(tmp_path / "docs", "Zander swim in the lake of Überlingen.")
+    given = flags(docs_path=docs, query="Which fish swim in the lake?", top_k=20)
+    result = run_command(main, *given)
+    assert result.exit_code == 0
+    for line in FAULTS:
+        assert f"left out {line}\n" in result.output
+    measured = only_run(RAG).data.metrics
+    assert (measured["documents"], measured["unreadable"]) == (len(GOOD_NAMES), len(FAULTS))
+    (answer,) = answers_of(only_run(RAG)).to_dict("records")
+    assert set(answer["sources"].split(", ")) == GOOD_NAMES
 
 
 def test_documents_that_no_question_is_about_are_refused(refused: Callable, tmp_path: Path) -> None:

@@ -9,7 +9,18 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import pytest
 
-from utils.document_files import READERS, UnreadableDocument, list_documents, read_document, read_partition
+from utils.document_files import (
+    READERS,
+    SHOWN,
+    UnreadableDocument,
+    cut_sections,
+    hash_file,
+    left_out_lines,
+    list_documents,
+    read_document,
+    read_partition,
+    scan_folder,
+)
 from utils.errors import InputError
 
 on_posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX permissions and pipes")
@@ -76,6 +87,21 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, name: str, content: bytes 
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UnreadableDocument, match=reason):
         read_document(str(tmp_path / name))
+
+
+def test_a_pdf_that_a_real_program_wrote_is_read(tmp_path: Path) -> None:
+    from matplotlib.backends.backend_pdf import PdfPages
+    from matplotlib.figure import Figure
+
+    with PdfPages(tmp_path / "pages.pdf") as pages:
+        for text in ("Aliases move, versions stay.", "Grüße aus Zürich"):
+            page = Figure()
+            page.text(0.1, 0.5, text)
+            pages.savefig(page)
+    assert read_document(str(tmp_path / "pages.pdf")).split("\n\n") == [
+        "Aliases move, versions stay.",
+        "Grüße aus Zürich",
+    ]
 
 
 def test_whatever_pypdf_raises_is_a_broken_pdf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +178,19 @@ def test_links_are_followed_inside_the_folder_only(tmp_path: Path) -> None:
     assert names_in(docs) == ["a.md", "again.md"]
     (tmp_path / "link").symlink_to(docs)
     assert names_in(tmp_path / "link") == ["a.md", "again.md"]
+    assert scan_folder(docs).left_out == {
+        "out.md": "a link that leads out of the folder",
+        "neighbour.md": "a link that leads out of the folder",
+        "folder": "a link to a folder",
+        "broken.md": "a link to nothing",
+        "round": "a link to a folder",
+    }
+
+
+def test_a_link_to_itself_is_a_link_to_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "a.md")
+    (tmp_path / "self.md").symlink_to(tmp_path / "self.md")
+    assert scan_folder(tmp_path).left_out == {"self.md": "a link to nothing"}
 
 
 @on_posix
@@ -159,6 +198,50 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     write(tmp_path, "a.md")
     os.mkfifo(tmp_path / "pipe.md")
     assert names_in(tmp_path) == ["a.md"]
+    assert scan_folder(tmp_path).left_out == {"pipe.md": "no regular file"}
+
+
+@on_posix
+def test_a_name_that_is_not_utf8_is_named_as_far_as_it_can_be(tmp_path: Path) -> None:
+    write(tmp_path, "a.md")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/Gr\xfc\xdfe.md")).write_text("text")
+    assert names_in(tmp_path) == ["a.md"]
+    assert scan_folder(tmp_path).left_out == {r"Gr\xfc\xdfe.md": "a file whose name is not UTF-8"}
+
+
+def test_many_that_are_left_out_are_counted_not_listed() -> None:
+    def lines(count: int) -> list[str]:
+        return left_out_lines({f"{n:05d}.md": "no text in it" for n in range(count)})
+
+    assert lines(2) == ["left out 00000.md: no text in it", "left out 00001.md: no text in it"]
+    assert len(lines(SHOWN + 1)) == SHOWN + 1
+    assert lines(10_000)[SHOWN:] == ["left out 9,980 more"]
+
+
+def test_a_hash_is_of_the_bytes_and_not_of_the_time(tmp_path: Path) -> None:
+    write(tmp_path, "a.md", "b.md")
+    os.utime(tmp_path / "b.md", (1, 1))
+    assert hash_file(str(tmp_path / "a.md")) == hash_file(str(tmp_path / "b.md"))
+    (tmp_path / "b.md").write_text("texts")
+    assert hash_file(str(tmp_path / "a.md")) != hash_file(str(tmp_path / "b.md"))
+    with pytest.raises(UnreadableDocument, match="No such file"):
+        hash_file(str(tmp_path / "c.md"))
+
+
+@pytest.mark.parametrize("unit", ["word ", "line\n", "A paragraph.\n\n", "nowheretocut", "\n\n" + "x" * 300, "猫"])
+@pytest.mark.parametrize("times", [0, 1, 500])
+def test_sections_are_small_and_joined_are_the_text(unit: str, times: int) -> None:
+    text = unit * times
+    sections = list(cut_sections(text, characters=100))
+    assert "".join(sections) == text
+    assert max(map(len, sections)) <= 100 and len(sections) <= 3 + len(text) / 20
+
+
+def test_a_section_ends_with_a_paragraph_where_there_is_one() -> None:
+    text = "One two three.\n\nFour five.\nSix seven eight nine."
+    assert list(cut_sections(text, 33)) == ["One two three.\n\n", "Four five.\nSix seven eight nine."]
+    assert list(cut_sections("Four five.\nSix seven.", 15)) == ["Four five.\n", "Six seven."]
+    assert list(cut_sections("Four five six", 11)) == ["Four five ", "six"]
 
 
 @pytest.mark.parametrize("content", [(), ("photo.jpg",), (".hidden.md",), ("sub/.x/a.md",)])

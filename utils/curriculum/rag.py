@@ -124,4 +124,40 @@ LESSONS: tuple[Lesson, ...] = (
             "Look at genai/rag/library_documents.py::score_index and at utils/known_items.py::mask.",
         ),
     ),
+    Lesson(
+        number="5.5",
+        title="RAG at scale: an index on disk that is kept up to date",
+        command="mlflow-spark-rag-at-scale",
+        file="spark/spark_rag_at_scale.py",
+        page="traces",
+        look="open a scale-question: the retriever span shows which chunks were read from the table on disk",
+        docs="https://mlflow.org/docs/latest/genai/tracing/integrations/listing/llama_index/",
+        shows=(
+            "mlflow.start_run",
+            "mlflow.log_params",
+            "mlflow.log_input",
+            "mlflow.data.from_pandas",
+            "mlflow.log_metrics",
+            "mlflow.llama_index.autolog",
+            "mlflow.start_span",
+            "mlflow.log_table",
+        ),
+        evidence=(
+            Evidence("run", "an index of documents, read back", filter="metrics.chunks > 0"),
+            Evidence("dataset", "the documents with their content hashes"),
+            Evidence(
+                kind="trace",
+                what="a question answered from the table on disk",
+                filter="trace.name = 'scale-question' AND span.type = 'RETRIEVER'",
+            ),
+        ),
+        hints=(
+            "Ten of ten thousand files were edited last night. What has to be known of the index to embed only those?",
+            "A worker is killed after it wrote its chunks and before it could say so. What keeps them from being there "
+            "twice when Spark runs its partition again?",
+            "Which flags make every vector of the index useless, and what does the command say when you change one?",
+            "Look at utils/incremental_index.py::compare and ::replace, then at "
+            "spark/spark_rag_at_scale.py::embed_and_commit.",
+        ),
+    ),
 )

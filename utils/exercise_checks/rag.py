@@ -32,6 +32,40 @@ def find_own_chunks(client: "MlflowClient", experiments: list[str]) -> str | Non
     return first_lack([run for run in runs if "mlflow.parentRunId" not in run.data.tags], lacks)
 
 
+def find_only_changed(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """5.5a: a first and a second nested run; the second embedded what was new or changed, and its index is right."""
+    runs = exercise_runs(client, experiments, "5.5a")
+
+    def lacks(run: "Run") -> str | None:
+        nested = {
+            child.info.run_name: child.data.metrics
+            for child in runs
+            if child.data.tags.get("mlflow.parentRunId") == run.info.run_id
+        }
+        if not {"first", "second"} <= nested.keys():
+            return f"the run {run.info.run_name} has not the nested runs first and second"
+        return _lacks_a_small_second_run(nested["second"])
+
+    return first_lack([run for run in runs if "mlflow.parentRunId" not in run.data.tags], lacks)
+
+
+def _lacks_a_small_second_run(metrics: dict[str, float]) -> str | None:
+    for name in ("documents", "new_or_changed", "gone", "embedded_documents", "wrong_in_index"):
+        if name not in metrics:
+            return f"the nested run second has no metric {name}"
+    changed, embedded = int(metrics["new_or_changed"]), int(metrics["embedded_documents"])
+    if not changed or not metrics["gone"]:
+        missing = "added or changed" if not changed else "deleted"
+        return f"no file was {missing} between the two runs: write change_files"
+    if metrics["wrong_in_index"]:
+        return f"after the run second the index is wrong about {metrics['wrong_in_index']:.0f} documents"
+    if changed >= metrics["documents"]:
+        return "every file was changed between the two runs: leave most of them alone, or nothing can be saved"
+    if embedded != changed:
+        return f"the run second embedded {embedded} documents, but {changed} were new or changed"
+    return None
+
+
 def find_answer_in_passages(client: "MlflowClient", experiments: list[str]) -> str | None:
     """5.2b: feedback on every trace of a run, and none that contradicts what its trace holds."""
 

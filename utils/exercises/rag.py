@@ -34,4 +34,19 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         check=rag.find_answer_in_passages,
     ),
+    Exercise(
+        id="5.5a",
+        title="Index again, and prove that only what changed was embedded",
+        file="spark/exercises/index_again.py",
+        task="Add, change and delete files between two runs of an indexing job. Write the comparison that chooses what "
+        "the second run embeds and what it takes out of the index.",
+        proof="a second run that embedded only what was new or changed, and whose index is right about every document",
+        hints=(
+            "Two files have the same name and other contents. Which of the two arguments of choose tells you?",
+            "What is the difference between a document that is only in the index and one that is only in the folder?",
+            "The second run embedded little, and yet wrong_in_index is not 0. Which documents did nobody take out?",
+            "Look at utils/incremental_index.py::compare; then compare with tests/solutions/index_again.py.",
+        ),
+        check=rag.find_only_changed,
+    ),
 )
