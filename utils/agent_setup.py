@@ -1,0 +1,94 @@
+"""What all agents share: what a request cost, and what its trace says about the tools that were called."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from utils.llm_backends import Backend
+from utils.pricing import Usage, cost_usd
+
+if TYPE_CHECKING:
+    from mlflow.entities import LiveSpan, Trace
+
+USAGE, COST, MODEL = "mlflow.chat.tokenUsage", "mlflow.llm.cost", "mlflow.llm.model"
+ROOT_TOKENS, ROOT_COST, ROOT_CALLS = "agent.total_tokens", "agent.cost_usd", "agent.model_calls"
+
+
+@contextmanager
+def priced_spans(llm: Backend) -> Iterator[None]:
+    """Every span with token counts gets its cost in USD, and every root the sums of its trace.
+
+    MLflow adds the costs of the spans up to `trace.info.cost`. The root's own attributes (agent.total_tokens,
+    agent.cost_usd, agent.model_calls) are the same sums where a reader of the trace first looks; they have other names
+    than the spans', because MLflow would take a root with usage for the call itself. A model whose price is
+    unknown gets tokens and no cost.
+
+    Source: https://mlflow.org/docs/latest/genai/tracing/token-usage-cost/
+    """
+    import mlflow
+
+    counted: dict[str, list[tuple[int, float | None]]] = defaultdict(list)
+
+    def price(span: "LiveSpan") -> None:
+        usage = span.get_attribute(USAGE)
+        if usage:
+            sent, said = int(usage["input_tokens"]), int(usage["output_tokens"])
+            model = span.get_attribute(MODEL) or llm.model
+            paid_in = cost_usd(Usage(sent, 0), model, llm.llm_type)
+            paid_out = cost_usd(Usage(0, said), model, llm.llm_type)
+            total = None
+            if paid_in is not None and paid_out is not None:
+                total = paid_in + paid_out
+                span.set_attribute(COST, {"input_cost": paid_in, "output_cost": paid_out, "total_cost": total})
+            counted[span.trace_id].append((sent + said, total))
+        if span.parent_id is None:
+            calls = counted.pop(span.trace_id, [])
+            span.set_attributes({ROOT_CALLS: len(calls), ROOT_TOKENS: sum(tokens for tokens, _ in calls)})
+            costs = [cost for _, cost in calls if cost is not None]
+            if len(costs) == len(calls):
+                span.set_attribute(ROOT_COST, sum(costs))
+
+    with mlflow.tracing.configure(span_processors=[price]):
+        yield
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One TOOL span. `failed`: the tool raised, or its result says `error: …`."""
+
+    name: str
+    arguments: dict[str, Any]
+    result: str
+    failed: bool
+    span_id: str
+
+
+def tool_calls(trace: "Trace") -> list[ToolCall]:
+    """The tools that a trace shows, in the order in which they were called."""
+    spans = sorted((span for span in trace.data.spans if span.span_type == "TOOL"), key=lambda span: span.start_time_ns)
+    found = []
+    for span in spans:
+        result = _result_text(span.outputs)
+        failed = span.status.status_code == "ERROR" or result.startswith("error:")
+        found.append(ToolCall(span.name, _arguments(span.inputs), result, failed, span.span_id))
+    return found
+
+
+def _arguments(inputs: Any) -> dict[str, Any]:
+    if isinstance(inputs, str):
+        try:
+            inputs = json.loads(inputs)
+        except ValueError:
+            return {"input": inputs}
+    return dict(inputs) if isinstance(inputs, dict) else {"input": inputs}
+
+
+def _result_text(outputs: Any) -> str:
+    """What the model read: LangChain's autolog stores the message, whose content may come in parts (MCP)."""
+    content = outputs.get("content", outputs) if isinstance(outputs, dict) else outputs
+    if isinstance(content, list):
+        content = "\n".join(str(part.get("text", part)) if isinstance(part, dict) else str(part) for part in content)
+    return "" if content is None else content if isinstance(content, str) else json.dumps(content, default=str)
