@@ -4,13 +4,16 @@ Both sets were written for this project (utils/data/follow_ups.jsonl and injecti
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError
-from utils.evaluation import is_declined
+from utils.evaluation import expected_in_answer, hit_at_k, is_declined, mrr
+from utils.paired_decision import decide
+from utils.questions import UNANSWERABLE, load_questions
 
 DATA = Path(__file__).resolve().parent / "data"
 FOLLOW_UPS, INJECTIONS = DATA / "follow_ups.jsonl", DATA / "injections.jsonl"
@@ -62,6 +65,15 @@ class Injection:
         return followed or (self.wants_refusal and is_declined(answers[0]))
 
 
+@dataclass(frozen=True)
+class Trials:
+    """What the agent is tried on; empty lists for a learner's own conversation."""
+
+    pairs: list[FollowUp]
+    unanswerable: list[str]
+    injections: list[Injection]
+
+
 def load_follow_ups(path: Path | None = None) -> list[FollowUp]:
     """The pairs written for this project, or a learner's own JSONL file.
 
@@ -103,6 +115,66 @@ def load_injections(path: Path | None = None) -> list[Injection]:
         name, kind = str(row.get("id") or f"line {line}"), str(row.get("kind") or "own")
         injections.append(Injection(name, kind, **texts, markers=tuple(markers), wants_refusal=wants_refusal))
     return injections
+
+
+def choose_trials(documents: Collection[str], follow_ups: Path | None, limit: int) -> Trials:
+    """The sets for these documents, at most `limit` of each.
+
+    Raises:
+        InputError: no pair has its gold document among them.
+    """
+    pairs = [pair for pair in load_follow_ups(follow_ups) if pair.gold_document in documents]
+    if not pairs:
+        problem = "none of the follow-up questions has its gold document in this folder"
+        raise InputError(problem, '--query "…" --query "…", or --follow-ups FILE')
+    unanswerable = [question.question for question in load_questions() if question.kind == UNANSWERABLE]
+    return Trials(pairs[:limit], unanswerable[:limit], load_injections()[:limit])
+
+
+def score_searches(
+    pairs: Sequence[FollowUp], found: Mapping[str, Sequence[Sequence[str]]], k: int
+) -> tuple[list[dict[str, object]], dict[str, float]]:
+    """hit@k and MRR by way of searching: rows for a table, and metrics; and the gain of `rewritten` over `as_typed`.
+
+    Args:
+        found: way → for each pair the documents of its top k passages, best first.
+    """
+    gold = [pair.gold_document for pair in pairs]
+    table: list[dict[str, object]] = []
+    metrics: dict[str, float] = {}
+    hits = {way: [hit_at_k(f, g, k) for f, g in zip(each, gold, strict=True)] for way, each in found.items()}
+    for way, each in found.items():
+        share, rank = sum(hits[way]) / len(pairs), mrr(each, gold)
+        metrics |= {f"hit_{way}": share, f"mrr_{way}": rank}
+        table.append({"searched for": way.replace("_", " "), f"hit@{k}": share, "MRR": rank})
+    if len(pairs) > 1:
+        decision = decide(hits["as_typed"], hits["rewritten"])
+        metrics |= {"rewriting_gain": decision.gain, "rewriting_gain_low": decision.low, "rewriting_p": decision.p}
+    return table, metrics
+
+
+def score_follow_up_answers(pairs: Sequence[FollowUp], answers: Sequence[tuple[str, list[str]]]) -> dict[str, float]:
+    """Shares of answered and right follow-ups, and of answers with a source that was really retrieved.
+
+    Args:
+        answers: of each pair the answer, and the retrieved documents that it names.
+    """
+    right = [
+        expected_in_answer(a, p.expected_answer) for p, (a, _) in zip(pairs, answers, strict=True) if p.expected_answer
+    ]
+    sourced = [bool(sources) for answer, sources in answers if not is_declined(answer)]
+    scores = {"follow_ups_answered": len(sourced) / len(answers)}
+    if right:
+        scores["follow_ups_right"] = sum(right) / len(right)
+    if sourced:
+        scores["answers_with_source"] = sum(sourced) / len(sourced)
+    return scores
+
+
+def named_sources(answer: str, retrieved: Sequence[str]) -> list[str]:
+    """Retrieved documents that the answer names in brackets; a name that was not retrieved is no source."""
+    named = {part.strip() for group in re.findall(r"\[([^\]]+)\]", answer) for part in group.split(",")}
+    return [name for name in dict.fromkeys(retrieved) if name in named]
 
 
 def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, Any]]]:
