@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 REWRITE, ANSWER = "rag-agent-rewrite", "rag-agent-answer"
-REWRITE_TEMPLATE = """Rewrite the follow-up question as a standalone question that is understood without the conversation.
+REWRITE_TEMPLATE = """Rewrite the follow-up question as a standalone question, understood without the conversation.
 Keep names and numbers. A question that already stands alone is repeated unchanged. Reply with the question only.
 
 Chat history:
@@ -288,8 +288,8 @@ def main(
         orders = {injection.document: injection.text for injection in trials.injections}
         attacked = open_index(docs_path, llm, embedding, further=orders) if orders else index
         client = llm.openai_client()  # one for all requests: making one costs more than the mock's answer
-        agents = [RagAgent(llm, client, each, top_k) for each in (index, attacked)]
-        outcome = run(*agents, queries or DEMO, trials)
+        agent, tried = (RagAgent(llm, client, each, top_k) for each in (index, attacked))
+        outcome = run(agent, tried, queries or DEMO, trials)
     show("4.5", outcome.metrics, run_id=outcome.run_id, trace_id=outcome.trace_id)
 
 

@@ -373,8 +373,6 @@ def test_a_follow_up_is_completed_from_the_question_before(before, now, meant):
     ],
 )
 def test_markup_in_a_passage_is_not_quoted(hidden):
-    passage = f"The Heron gateway listens on port 7443. {hidden}"
-    text = ask(
-        f'<passages>\n<passage source="a.md">{passage}</passage>\n</passages>\n\nQuestion: On which port does the Heron gateway listen?'
-    )
+    passage = f"<passage source='a.md'>The Heron gateway listens on port 7443. {hidden}</passage>"
+    text = ask(f"<passages>\n{passage}\n</passages>\n\nQuestion: On which port does the Heron gateway listen?")
     assert "7443" in text and "<" not in text
