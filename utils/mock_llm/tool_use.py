@@ -12,7 +12,7 @@ from .answering import UNKNOWN, find_question, look_up
 from .arguments import clean_query, fill
 from .arithmetic import build, number_in
 from .conversation import standalone
-from .kinds import NUMBER, UNIT, need_of, offer_of, score_tool
+from .kinds import NUMBER, UNIT, is_hand_off, need_of, offer_of, score_tool
 from .prompt import Message, Prompt
 from .reply import Call, Reply, calling
 from .results import is_error, is_sentence, parse, short_value, to_passages
@@ -34,6 +34,12 @@ _PRONOUN = re.compile(r"it|that|this|them|(?:the|this|that) (?:result|number|ans
 _ABOUT_SEARCH = re.compile(
     r"\b(?:in|from|across|according to) (?:the|our|my|these) (?:documents?|docs|manual|files|"
     r"knowledge base|handbook)\b|\b(?:number|amount) of\b",
+    re.I,
+)
+# A request for documents by what stands in them: the answer is their names.
+_WHICH_DOCUMENTS = re.compile(
+    r"\b(?:which|what|list|find|search|name)\b.{0,20}\b(?:documents?|files?|pages?)\b.{0,20}?"
+    r"\b(?:mention\w*|about|contain\w*|for)\s+(.+?)[\s.?!]*$",
     re.I,
 )
 Plan = Generator[Call, str, str | None]
@@ -220,13 +226,14 @@ class _Worker:
         offer = offer_of(function["name"], function.get("description") or "")
         style = read_style(self._prompt.frame)
         if offer in ("search", "ask"):
+            if named := _documents_with(part, result):
+                return named
             question = clean_query(_ABOUT_SEARCH.sub("", part))
             evidence = look_up(question, to_passages(result), self._prompt.large, False, style.sentences)
             if evidence:
                 return style.write(evidence.sentences, evidence.passage.source)
-            answered = (
-                offer == "ask" and isinstance(parse(result), dict | str) and len(value) < 300 and is_sentence(value)
-            )
+            spoken = offer == "ask" or is_hand_off(function["name"])  # another agent's answer is in words
+            answered = spoken and isinstance(parse(result), dict | str) and len(value) < 300 and is_sentence(value)
             return value if answered else UNKNOWN.replace("passages", "results")
         return value if is_sentence(value) else f"The result of {function['name']} is {value}."
 
@@ -234,6 +241,17 @@ class _Worker:
 def _spoken(result: str) -> str:
     passages = to_passages(result)
     return "\n".join(passage.text for passage in passages) if passages else result
+
+
+def _documents_with(part: str, result: str) -> str:
+    """The names of the documents that a search found and that hold what was asked for; empty for another request."""
+    asked = _WHICH_DOCUMENTS.search(part)
+    if not asked:
+        return ""
+    wanted = set(content_words(asked[1]))
+    found = [p.source for p in to_passages(result) if p.source and wanted and wanted <= set(content_words(p.text))]
+    names = ", ".join(f"[{name}]" for name in dict.fromkeys(found))
+    return f"{asked[1]} is mentioned in {names}." if names else ""
 
 
 def _math_arguments(function: dict[str, Any], expression: str, part: str) -> dict[str, Any]:
