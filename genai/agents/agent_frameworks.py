@@ -108,7 +108,9 @@ def smolagents(llm: Backend, system: str, tools: list[Tool]) -> tuple[Ask, tuple
 
 
 # Each with the autologs that see its calls once: smolagents leaves its model calls to the SDK that makes them.
-FRAMEWORKS: dict[str, tuple[Callable[..., tuple[Ask, tuple[type[Exception], ...]]], tuple[Callable[..., None], ...]]] = {
+FRAMEWORKS: dict[
+    str, tuple[Callable[..., tuple[Ask, tuple[type[Exception], ...]]], tuple[Callable[..., None], ...]]
+] = {
     "langchain": (langchain, (mlflow.langchain.autolog,)),
     "pydantic-ai": (pydantic_ai, (mlflow.pydantic_ai.autolog,)),
     "smolagents": (smolagents, (mlflow.smolagents.autolog, mlflow.openai.autolog)),
@@ -130,7 +132,9 @@ class Row:
     trace_id: str
 
 
-def ask_task(name: str, ask: Ask, errors: tuple[type[Exception], ...], question: str, session_id: str) -> tuple[str, bool]:
+def ask_task(
+    name: str, ask: Ask, errors: tuple[type[Exception], ...], question: str, session_id: str
+) -> tuple[str, bool]:
     """One task, one trace with one root, around whatever spans the framework's autolog makes."""
     with mlflow.start_span("frameworks-agent", span_type=SpanType.AGENT) as root:
         mlflow.update_current_trace(session_id=session_id, user="learner", tags={"framework": name})
@@ -168,13 +172,20 @@ def measure(llm: Backend, name: str, system: str, tools: list[Tool], tasks: Sequ
     found = f"tags.framework = '{name}' AND metadata.`mlflow.trace.session` = '{session_id}'"
     traces = mlflow.search_traces(filter_string=found, max_results=500, return_type="list")
     check_traces(name, traces, len(tasks))
-    return read_back(llm, tasks, pairs, traces, served)
+    row = read_back(llm, tasks, pairs, traces, served)
+    if served not in (None, row.prompt_tokens + row.completion_tokens):
+        raise CheckFailed(
+            f"{name}: its traces hold {row.prompt_tokens + row.completion_tokens} tokens, the server counted {served}",
+            "see that one autolog, and only one, sees each model call",
+        )
+    return row
 
 
 def check_traces(name: str, traces: Sequence[Trace], asked: int) -> None:
-    """
+    """Whatever the framework, a task is one trace with one root, and its model calls are in it.
+
     Raises:
-        CheckFailed: a task left no trace, or one with several roots, or one without its model calls.
+        CheckFailed: a task left no trace, one with several roots, or one without tokens.
     """
     silent = sum(trace.info.token_usage is None and trace.info.state == "OK" for trace in traces)
     several = sum(len(roots(trace)) != 1 for trace in traces)
@@ -221,7 +232,9 @@ def run(llm: Backend, search: DocumentSearch, tasks: Sequence[Task]) -> tuple[st
     steps = Steps(2 + len(FRAMEWORKS))
     uri = use_alias(PROMPT, "production", SYSTEM, commit_message="One agent, three frameworks")
     params = {"llm_model": llm.model, "frameworks": ", ".join(FRAMEWORKS), "max_turns": str(MAX_TURNS)}
-    model = mlflow.create_external_model(name="frameworks-agent", params=params, tags=current_tags(), model_type="agent")
+    model = mlflow.create_external_model(
+        name="frameworks-agent", params=params, tags=current_tags(), model_type="agent"
+    )
     with (
         mlflow.start_run(run_name="agent-frameworks") as active,
         mlflow.set_active_model(model_id=model.model_id),

@@ -3,6 +3,7 @@
 from utils.goals.entries import Goal, asked, later, proved, run, trace
 
 TEAM = "uv run mlflow-multi-agent"
+FRAMEWORKS = "uv run mlflow-agent-frameworks"
 
 LEARNING = (
     asked("learning", "8.1", "Can you say which agent made an answer wrong, and what ends a loop between two of them?",
@@ -24,7 +25,8 @@ CRITERIA = (
     later("criterion", "8.5", "The false-hit rate of the cache is known at its threshold."),
     later("criterion", "8.6", "The operating point was chosen on one half of the rows and reported on the other."),
     later("criterion", "8.7", "The best checkpoint of a fine-tune is the registered one."),
-    later("criterion", "8.8", "The same agent ran in three frameworks on the same tasks."),
+    proved("criterion", "8.8", "The same agent ran in three frameworks on the same tasks.",
+           FRAMEWORKS, run("params.frameworks LIKE '%pydantic-ai, smolagents%'")),
 )  # fmt: skip
 
 CHECKLIST: tuple[Goal, ...] = ()
