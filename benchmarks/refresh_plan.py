@@ -7,9 +7,10 @@
 
 Markers: `<!-- output: COMMAND -->`, `<!-- goals: KIND MODULE -->` (or `all`), `<!-- exercises: MODULE -->` and
 `<!-- versions -->`; in README.md `<!-- lessons -->`; each up to the next `<!-- end -->`. The commands run in the order
-in which they stand, in a store that is thrown away.
+in which they stand, in a store that is thrown away. A lesson whose extra is not installed is named and keeps its output.
 """
 
+import importlib.util
 import os
 import platform
 import re
@@ -28,6 +29,7 @@ from utils import curriculum
 from utils.exercises import EXERCISES
 from utils.goals import Goal, goals_of
 from utils.learn.doctor import PACKAGES
+from utils.learn.tour import EXTRA_MODULES
 from utils.mlflow_setup import ROOT
 from utils.sample_documents import write_documents
 
@@ -141,6 +143,13 @@ def fill(text: str, marker: re.Pattern[str], content: Callable[[re.Match[str]], 
     )
 
 
+def missing_extra(command: str) -> str | None:
+    """The extra that a lesson's command needs and that is not installed here."""
+    program = shlex.split(command)[2]
+    extra = next((entry.extra for entry in curriculum.LESSONS if entry.command == program), None)
+    return extra if extra and not importlib.util.find_spec(EXTRA_MODULES[extra]) else None
+
+
 def with_outputs(text: str, only: str = "") -> str:
     """Run every command of the plan, or those of one program, one after the other in one new store."""
     with tempfile.TemporaryDirectory(prefix="plan-") as name:
@@ -149,6 +158,9 @@ def with_outputs(text: str, only: str = "") -> str:
 
         def block(found: re.Match[str]) -> str:
             if only and only not in found["command"].split():
+                return found["body"]
+            if extra := missing_extra(found["command"]):
+                click.echo(f"not run, its output stays as it is: {found['command']} (needs uv sync --extra {extra})")
                 return found["body"]
             click.echo(f"running {found['command']}")
             return f"```text\n{output_of(found['command'], folder)}\n```\n"
@@ -167,7 +179,11 @@ def stale(old: str, new: str) -> list[str]:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 when an output or a list has other lines.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Write nothing; exit 1 when an output or a list has other lines (those of a missing extra are named).",
+)
 @click.option("--lists", "only_lists", is_flag=True, help="Only the lists of goals and exercises; runs nothing.")
 @click.option("--only", default="", metavar="PROGRAM", help="Run the commands of one program; the rest stays.")
 def main(check: bool, only_lists: bool, only: str) -> None:

@@ -31,6 +31,7 @@ from utils.progress import Store
 
 EACH = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.id)
 WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.2a", "5.2b")]
+WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "5.2b", "8.1a")]
 AT_THE_START = {
     "1.1a": f"trained no regressor of your own: its parameter regressor is {BASELINE}",
     "1.1b": "has 0 logged models: log at least 3 checkpoints",
@@ -43,6 +44,8 @@ AT_THE_START = {
     "5.2a": "has 0 nested runs: start one with nested=True",
     "5.2b": f"has no feedback {FEEDBACK}",
     "5.5a": "no file was added or changed between the two runs",
+    "8.1a": "has no hand-off to a specialist of your own",
+    "8.1b": "has no attribute budget.limit, and there are 40 hand-offs below it",
 }
 
 
@@ -556,6 +559,66 @@ def test_index_again_lacks_a_metric_or_a_run(solved):
     assert "the nested run second has no metric gone" in (missing("5.5a") or "")
     left.change("UPDATE runs SET lifecycle_stage = 'deleted' WHERE name = 'second'")
     assert "has not the nested runs first and second" in (missing("5.5a") or "")
+
+
+def write_hand_offs(names=("calculator", "search"), sender="coordinator", answer="x", below=True) -> None:
+    with tagged(exercise="8.1a"), mlflow.start_span("coordinator", span_type=SpanType.AGENT):
+        for name in names:
+            with mlflow.start_span(name, span_type=SpanType.AGENT) as span:
+                span.set_inputs({"request": "x"})
+                span.set_attributes({"handoff.to": name} | ({"handoff.from": sender} if sender else {}))
+                if below:
+                    with mlflow.start_span("tool", span_type=SpanType.TOOL):
+                        pass
+                if answer:
+                    span.set_outputs({"answer": answer})
+    mlflow.flush_trace_async_logging()
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"names": ("calculator",)}, "has no hand-off to a specialist of your own"),
+        ({"names": ("search",)}, "has no hand-off to the calculator any more"),
+        ({"sender": ""}, "has no attribute handoff.from"),
+        ({"answer": ""}, "lacks its request or its answer"),
+        ({"below": False}, "nothing stands below the hand-off to search"),
+    ],
+)
+def test_own_specialist_lacks(store, part, said):
+    mlflow.set_experiment("8-advanced")
+    write_hand_offs(**part)
+    assert said in (missing("8.1a") or "")
+    write_hand_offs()
+    assert missing("8.1a") is None
+
+
+def write_loop(hand_offs=3, limit=3, steps=3, guardrail=True, answer="I stopped.") -> None:
+    with tagged(exercise="8.1b"), mlflow.start_span("handle-ticket", span_type=SpanType.AGENT) as root:
+        for kind in [SpanType.AGENT] * hand_offs + [SpanType.GUARDRAIL] * guardrail:
+            with mlflow.start_span("step", span_type=kind):
+                pass
+        root.set_attributes({"budget.limit": limit, "budget.steps": steps})
+        root.set_outputs({"answer": answer})
+    mlflow.flush_trace_async_logging()
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"limit": "3"}, "has no attribute budget.limit"),
+        ({"hand_offs": 4, "steps": 4}, "has 4 hand-offs, over its budget of 3"),
+        ({"steps": 2}, "has 3 hand-offs, but budget.steps is 2"),
+        ({"guardrail": False}, "has no span of type GUARDRAIL"),
+        ({"answer": "The ticket is done."}, "does not say that the work was stopped: the ticket is done."),
+    ],
+)
+def test_bounded_loop_lacks(store, part, said):
+    mlflow.set_experiment("8-advanced")
+    write_loop(**part)
+    assert said in (missing("8.1b") or "")
+    write_loop()
+    assert missing("8.1b") is None
 
 
 # --- mlflow-learn check and hint

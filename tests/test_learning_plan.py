@@ -329,6 +329,17 @@ def test_check_finds_an_output_that_lost_a_line():
     assert refresh_plan.stale(changed, PLAN) == [f"<!-- output: {found['command']} -->"]
 
 
+def test_an_output_whose_extra_is_missing_stays_and_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(refresh_plan.importlib.util, "find_spec", lambda name: None)
+    command = "uv run mlflow-agent-frameworks"
+    text = f"<!-- output: {command} -->\n```text\nas it was\n```\n<!-- end -->\n"
+    assert refresh_plan.with_outputs(text) == text
+    assert f"{command} (needs uv sync --extra frameworks)" in capsys.readouterr().out
+    assert refresh_plan.missing_extra("uv run mlflow-multi-agent") is None
+    monkeypatch.setattr(refresh_plan.importlib.util, "find_spec", lambda name: object())
+    assert refresh_plan.missing_extra(command) is None
+
+
 @pytest.mark.slow
 def test_the_outputs_in_the_plan_are_what_the_commands_print(run_command):
     result = run_command(refresh_plan.main, "--check")

@@ -1,5 +1,6 @@
 """Passages of a folder's documents by similarity: what an agent's RAG tool retrieves from."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,13 @@ class Passage:
 class DocumentIndex:
     """An index in memory. Build it before requests come: embedding the corpus is not part of a trace."""
 
-    def __init__(self, index: "VectorStoreIndex", documents: int, passages: int) -> None:
+    def __init__(self, index: "VectorStoreIndex", names: Iterable[str], passages: int) -> None:
         self._index = index
-        self.documents, self.passages = documents, passages
+        self.names, self.passages = frozenset(names), passages
+
+    @property
+    def documents(self) -> int:
+        return len(self.names)
 
     def retrieve(self, question: str, top_k: int = 3) -> list[Passage]:
         """The most similar passages, best first."""
@@ -42,8 +47,13 @@ class DocumentIndex:
         return [Passage(str(n.metadata["document"]), n.get_content(), round(float(n.score or 0), 4)) for n in found]
 
 
-def open_index(folder: Path, llm: Backend, embedding: EmbedOptions) -> DocumentIndex:
+def open_index(
+    folder: Path, llm: Backend, embedding: EmbedOptions, further: Mapping[str, str] | None = None
+) -> DocumentIndex:
     """Chunk and embed the readable documents of a folder (lexically beside the mock, unless told otherwise).
+
+    Args:
+        further: texts by name that are indexed as if they stood in the folder.
 
     Raises:
         InputError: there is no such folder, or nothing in it can be read.
@@ -57,14 +67,18 @@ def open_index(folder: Path, llm: Backend, embedding: EmbedOptions) -> DocumentI
     base_url = llm.settings.base_url if llm.llm_type == "openai" else None
     model = open_embedding(embed_type, embedding.embed_model, base_url=base_url, ollama_url=llm.settings.ollama_url)
     splitter = SentenceSplitter(chunk_size=CHUNK_TOKENS, chunk_overlap=OVERLAP_TOKENS)
-    nodes, documents = [], 0
+    texts: dict[str, str] = {}
     for file in list_documents(folder):
         try:
-            text = read_document(file.path)
+            texts[file.name] = read_document(file.path)
         except UnreadableDocument:  # DocumentSearch, which every agent has beside it, reports these
             continue
-        documents += 1
-        nodes += [TextNode(text=part, metadata={"document": file.name}) for part in splitter.split_text(text)]
-    if not nodes:
+    if not texts:
         raise InputError(f"no document of {folder} can be read", "--docs-path FOLDER of UTF-8 texts")
-    return DocumentIndex(VectorStoreIndex(nodes, embed_model=model), documents, len(nodes))
+    texts |= further or {}
+    nodes = [
+        TextNode(text=part, metadata={"document": name})
+        for name, text in texts.items()
+        for part in splitter.split_text(text)
+    ]
+    return DocumentIndex(VectorStoreIndex(nodes, embed_model=model), texts.keys(), len(nodes))

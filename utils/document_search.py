@@ -58,7 +58,9 @@ class DocumentSearch:
             name, part = self._passages[index]
             if scores[index] <= 0 or len(best) >= max(limit, 1):
                 break
-            best.setdefault(name, Hit(name, title_of(self.texts[name]), _snippet(part), round(float(scores[index]), 4)))
+            best.setdefault(
+                name, Hit(name, title_of(self.texts[name]), _snippet(part, query), round(float(scores[index]), 4))
+            )
         return list(best.values())
 
     def read(self, document: str) -> str:
@@ -87,7 +89,17 @@ def _paragraphs(text: str) -> Iterator[str]:
         yield heading
 
 
-def _snippet(text: str) -> str:
+def _snippet(text: str, query: str) -> str:
+    """The part of the text that begins a little before the rarest-looking (longest) word of the query in it."""
     if len(text) <= SNIPPET_CHARACTERS:
         return text
-    return f"{text[:SNIPPET_CHARACTERS].rsplit(' ', 1)[0]} …"
+    found = [
+        place
+        for word in sorted(query.split(), key=len, reverse=True)
+        if (place := text.lower().find(word.lower().strip("?.,!"))) >= 0
+    ]
+    start = max(0, found[0] - SNIPPET_CHARACTERS // 2) if found else 0
+    start = text.find(" ", start) + 1 if start else 0
+    cut = text[start : start + SNIPPET_CHARACTERS]
+    after = f"{cut.rsplit(' ', 1)[0]} …" if start + SNIPPET_CHARACTERS < len(text) else cut
+    return f"… {after}" if start else after

@@ -1,5 +1,37 @@
 """Module 8: Advanced."""
 
+from utils.exercise_checks import advanced
 from utils.exercises.entries import Exercise
 
-EXERCISES: tuple[Exercise, ...] = ()
+EXERCISES: tuple[Exercise, ...] = (
+    Exercise(
+        id="8.1a",
+        title="Add a specialist whose hand-off is visible",
+        file="genai/exercises/own_specialist.py",
+        task="Add a specialist that searches the documents, and let the coordinator know it. Its hand-off is a span of "
+        "type AGENT with handoff.from, handoff.to, the request and the answer, and its own work below it.",
+        proof="one trace with hand-offs to two specialists, each with what it was asked and what it did",
+        hints=(
+            "Open the coordinator's trace. Which half of the question did nobody answer?",
+            "By what does the model choose among specialists: their code, or what it is told of them?",
+            "What would you look for in the trace when the search says something wrong? Give it a span of its own.",
+            "Look at genai/agents/multi_agent.py::Team; then compare with tests/solutions/own_specialist.py.",
+        ),
+        check=advanced.find_own_specialist,
+    ),
+    Exercise(
+        id="8.1b",
+        title="Give a loop a budget, and let it end honestly",
+        file="genai/exercises/bounded_loop.py",
+        task="Give the two agents a budget of six hand-offs. When it is used up, show it in the trace (a GUARDRAIL "
+        "span, budget.limit and budget.steps on the root), and answer that the work was stopped.",
+        proof="a trace within its budget, a guardrail that shows it, and an answer that claims nothing",
+        hints=(
+            "Count the spans of the trace. Who would have paid for them, had each been a model call?",
+            "When is the budget looked at: before a hand-off, or after it? What is the difference for the bill?",
+            "The user reads the answer only. What must it say for them to know that the ticket is still open?",
+            "Look at utils/agent_budget.py::Budget; then compare with tests/solutions/bounded_loop.py.",
+        ),
+        check=advanced.find_bounded_loop,
+    ),
+)

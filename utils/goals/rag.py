@@ -1,7 +1,7 @@
 """Module 5: RAG."""
 
 from utils.curriculum import Evidence
-from utils.goals.entries import asked, later, proved, run, trace
+from utils.goals.entries import asked, proved, run, trace
 
 DOCUMENTS = "uv run mlflow-sample-documents"
 RAG = "uv run mlflow-spark-llamaindex-rag"

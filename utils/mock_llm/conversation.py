@@ -16,6 +16,11 @@ _ELLIPSIS = re.compile(
     r"with |on )?(.+?)\s*\?\s*$",
     re.I,
 )
+# What begins a question of its own, also behind an "and"; "what about" does not.
+_CLAUSE = (
+    r"(?:how (?!about\b)|what (?!about\b)|where|when|why|who|which|is|are|was|were|does|do|did|can|could|should|will|"
+    r"must|may)\b"
+)
 _NAME = re.compile(r"(?<![.!?] )(?<!^)\b[A-Z][\w-]+(?:\s+(?:of |the )?[A-Z][\w-]+)*")
 _HISTORY = re.compile(
     r"chat history>?\s*:?\s*\n?(.*?)\n\s*<?(?:follow[ -]up (?:input|question|message)|latest "
@@ -57,7 +62,8 @@ def standalone(question: str, turns: tuple[Message, ...]) -> str:
     asked = [turn.text for turn in turns if turn.role == "user"]
     if not asked:
         return question
-    ellipsis = _ELLIPSIS.match(question)
+    question = re.sub(rf"^\s*(?:and|but|so)\s+({_CLAUSE})", lambda m: m[1].capitalize(), question, flags=re.I)
+    ellipsis = None if re.match(_CLAUSE, question, re.I) else _ELLIPSIS.match(question)
     if ellipsis:
         return _complete(asked[-1], (ellipsis[1] or ellipsis[2]).strip())
     pronoun = next((m for m in _PRONOUN.finditer(question)), None)
@@ -69,8 +75,20 @@ def standalone(question: str, turns: tuple[Message, ...]) -> str:
 
 
 def _complete(previous: str, subject: str) -> str:
-    """The previous question asked about another subject."""
+    """The previous question asked about another subject: in place of the words that the subject is like, or of what
+    the question was about."""
+    owned = re.match(rf"({'|'.join(_POSSESSIVE)})\s+(.+)", subject, re.I)
+    bare = owned[2] if owned else subject
+    alike = re.search(rf"(?:[\w-]+ )?\b{re.escape(bare.split()[-1])}\b", previous, re.I)
+    if alike and len(bare.split()) > 1:  # "the first version", "its second version"
+        return previous.replace(alike[0], bare)
     topic = find_topic(previous)
+    if owned:
+        beside = re.search(rf"\b{owned[1]} [\w-]+", previous, re.I)
+        part = re.search(rf"[\w-]+(?= of (?:an? |the )?{re.escape(topic)}\b)", previous) if topic else None
+        if found := beside or part:  # "its numbers", or "the identifier of a trace"
+            return previous.replace(found[0], f"{owned[1]} {bare}" if beside else bare)
+        return f"What is {topic}'s {bare}?" if topic else f"{previous.rstrip(' ?')} for {subject}?"
     if topic and topic in previous:
         return previous.replace(topic, re.sub(r"^the ", "", subject) if f"the {topic}" in previous else subject)
     return f"{previous.rstrip(' ?')} for {subject}?"

@@ -20,6 +20,8 @@ _ORDERS = re.compile(
     r"\b(?:dear|attention) (?:ai|assistant|model|llm)\b|\binstead,? (?:say|answer|reply|output|write)\b",
     re.I,
 )
+# Comments, calls and chat markers are no sentences about the world either, whatever words they hold.
+_MARKUP = re.compile(r"<!--.*?-->|<(\w*(?:tool|function)\w*)\b[^>]*>.*?</\1>|<\|[^|<>\n]{1,40}\|>", re.S | re.I)
 _PRONOUN = re.compile(r"\W*(?:it|its|they|their|these|this|those|that|he|she|his|her|both|such)\b", re.I)
 # What a word of the question counts that a pronoun refers to, that stands in the sentence before, or elsewhere around.
 _REFERRED, _NEIGHBOUR, _PASSAGE = 0.9, 0.6, 0.35
@@ -89,7 +91,7 @@ def _candidates(passages: tuple[Passage, ...]) -> list[_Candidate]:
     found: list[_Candidate] = []
     before: frozenset[str] = frozenset()
     for passage in passages:
-        texts = [text for text in sentences(passage.text) if not is_order(text)]
+        texts = [text for text in sentences(_MARKUP.sub(" ", passage.text)) if not is_order(text)]
         sets = [frozenset(content_words(text)) for text in texts]
         around = frozenset(content_words(re.sub(r"[_./-]", " ", passage.source))).union(*sets)
         before = frozenset() if passage.source else before

@@ -94,6 +94,11 @@ def need_of(request: str) -> str:
     return ""
 
 
+def is_hand_off(name: str) -> bool:
+    """Whether a tool of this name hands the request to another agent."""
+    return bool(_ROUTE_PREFIX.match(name))
+
+
 def offer_of(name: str, description: str = "") -> str:
     """What a tool or agent offers, by its name first and its description second: a kind of need, act, or
     nothing."""

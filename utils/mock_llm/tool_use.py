@@ -12,7 +12,7 @@ from .answering import UNKNOWN, find_question, look_up
 from .arguments import clean_query, fill, fits_dates, fits_product
 from .arithmetic import build, number_in
 from .conversation import standalone
-from .kinds import NUMBER, UNIT, need_of, offer_of, score_tool
+from .kinds import NUMBER, UNIT, is_hand_off, need_of, offer_of, score_tool
 from .prompt import Message, Prompt
 from .reply import Call, Reply, calling
 from .results import is_error, is_sentence, parse, short_value, to_passages
@@ -40,6 +40,12 @@ _ABOUT_SEARCH = re.compile(
 # A request for the documents themselves, not for what they say.
 _WHICH_DOCUMENTS = re.compile(
     r"\b(?:which|what|list|find|show)(?: me)?(?: all)?(?: of)?(?: the| our)? (?:documents?|files?|pages?)\b(?! for\b)",
+    re.I,
+)
+# A request for documents by what stands in them: the answer is their names.
+_MENTIONED_IN = re.compile(
+    r"\b(?:which|what|list|find|search|name)\b.{0,20}\b(?:documents?|files?|pages?)\b.{0,20}?"
+    r"\b(?:mention\w*|about|contain\w*|for)\s+(.+?)[\s.?!]*$",
     re.I,
 )
 Plan = Generator[Call, str, str | None]
@@ -248,17 +254,20 @@ class _Worker:
             return f"The tool {function['name']} failed: {value}"
         offer = offer_of(function["name"], function.get("description") or "")
         style = read_style(self._prompt.frame)
-        if offer == "search" and _WHICH_DOCUMENTS.search(part):
-            found = [passage.source for passage in to_passages(result) if passage.source]
-            return f"Found in {', '.join(dict.fromkeys(found))}." if found else UNKNOWN.replace("passages", "results")
         if offer in ("search", "ask"):
+            if named := _documents_with(part, result):
+                return named
+            if offer == "search" and _WHICH_DOCUMENTS.search(part):
+                found = [passage.source for passage in to_passages(result) if passage.source]
+                return (
+                    f"Found in {', '.join(dict.fromkeys(found))}." if found else UNKNOWN.replace("passages", "results")
+                )
             question = clean_query(_ABOUT_SEARCH.sub("", part))
             evidence = look_up(question, to_passages(result), self._prompt.large, False, style.sentences)
             if evidence:
                 return style.write(evidence.sentences, evidence.passage.source)
-            answered = (
-                offer == "ask" and isinstance(parse(result), dict | str) and len(value) < 300 and is_sentence(value)
-            )
+            spoken = offer == "ask" or is_hand_off(function["name"])  # another agent's answer is in words
+            answered = spoken and isinstance(parse(result), dict | str) and len(value) < 300 and is_sentence(value)
             return value if answered else UNKNOWN.replace("passages", "results")
         return value if is_sentence(value) else f"The result of {function['name']} is {value}."
 
@@ -274,6 +283,17 @@ def _score(function: dict[str, Any], part: str, need: str) -> float:
 def _spoken(result: str) -> str:
     passages = to_passages(result)
     return "\n".join(passage.text for passage in passages) if passages else result
+
+
+def _documents_with(part: str, result: str) -> str:
+    """The names of the documents that a search found and that hold what was asked for; empty for another request."""
+    asked = _MENTIONED_IN.search(part)
+    if not asked:
+        return ""
+    wanted = set(content_words(asked[1]))
+    found = [p.source for p in to_passages(result) if p.source and wanted and wanted <= set(content_words(p.text))]
+    names = ", ".join(f"[{name}]" for name in dict.fromkeys(found))
+    return f"{asked[1]} is mentioned in {names}." if names else ""
 
 
 def _math_arguments(function: dict[str, Any], expression: str, part: str) -> dict[str, Any]:
