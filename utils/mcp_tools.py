@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from utils.local_services import ServiceUnavailable
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mcp import ClientSession
     from mcp.types import Tool
 
+T = TypeVar("T")
 CALL_SECONDS = 5
 
 
@@ -28,10 +29,7 @@ def load_mcp_tools(url: str) -> list["BaseTool"]:
 
     Source: https://modelcontextprotocol.io/docs/concepts/tools
     """
-    try:
-        return [_as_langchain(url, tool) for tool in asyncio.run(_list(url))]
-    except _connection_errors() as error:
-        raise ServiceUnavailable(f"no MCP server answers at {url}", "start it, or go on without its tools") from error
+    return [_as_langchain(url, tool) for tool in _wait_for(url, _list(url))]
 
 
 def _as_langchain(url: str, tool: "Tool") -> "BaseTool":
@@ -39,11 +37,31 @@ def _as_langchain(url: str, tool: "Tool") -> "BaseTool":
 
     def call(**arguments: Any) -> str:
         try:
-            return asyncio.run(_call(url, tool.name, arguments))
-        except _connection_errors():
+            return _wait_for(url, _call(url, tool.name, arguments))
+        except ServiceUnavailable:
             return f"error: the server of {tool.name} does not answer at {url}"
 
     return StructuredTool(name=tool.name, description=tool.description or "", args_schema=tool.inputSchema, func=call)
+
+
+def _wait_for(url: str, asked: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; every way in which a server can fail to answer becomes ServiceUnavailable, and nothing else."""
+    import httpx
+    from mcp.shared.exceptions import McpError
+
+    kinds = (httpx.HTTPError, McpError, TimeoutError, OSError)
+    try:
+        return asyncio.run(asked)
+    except kinds as error:
+        raise _unavailable(url) from error
+    except BaseExceptionGroup as group:  # the client works in a task group
+        if group.split(kinds)[1] is not None:
+            raise
+        raise _unavailable(url) from group
+
+
+def _unavailable(url: str) -> ServiceUnavailable:
+    return ServiceUnavailable(f"no MCP server answers at {url}", "start it, or go on without its tools")
 
 
 async def _list(url: str) -> list["Tool"]:
@@ -72,10 +90,3 @@ async def _session(url: str) -> AsyncIterator["ClientSession"]:
     ):
         await session.initialize()
         yield session
-
-
-def _connection_errors() -> tuple[type[BaseException], ...]:
-    import httpx
-    from mcp.shared.exceptions import McpError
-
-    return (httpx.HTTPError, McpError, TimeoutError, OSError, BaseExceptionGroup)

@@ -243,9 +243,9 @@ def run(llm: Backend, tools: list["BaseTool"], tasks: list[Task], user: str, abl
         click.echo(f"The agent has {', '.join(names)}")
         run_id, scored = evaluate(llm, "all-tools", tools, tasks, user)
         requests = [one.request for one in scored]
-        cost = sum(request.cost_usd or 0 for request in requests)
-        steps(f"Asked {len(tasks)} tasks for {cost:.4f} USD ({describe_price(llm.model, llm.llm_type)})")
         metrics = sum_requests(requests) | shares(scored)
+        cost = f" for {metrics['cost_usd']:.4f} USD" if "cost_usd" in metrics else ""
+        steps(f"Asked {len(tasks)} tasks{cost} ({describe_price(llm.model, llm.llm_type)})")
         mlflow.log_metrics(metrics | {f"calls/{name}": sum(r.tools.count(name) for r in requests) for name in names})
 
         # 2. Right tool, right arguments, right answer

@@ -131,7 +131,7 @@ def test_the_server_is_down_and_the_rest_works(store, run_command, chosen):
 
 def test_the_small_model_gets_no_two_step_task_right(store, run_command, tmp_path):
     lines = [line for line in TASKS.read_text().splitlines() if json.loads(line)["kind"] == "two-step"]
-    (tmp_path / "two.jsonl").write_text("\n".join(lines[:2]))
+    (tmp_path / "two.jsonl").write_text("\n".join(lines[2:4]))
     right = {}
     for model in ("mock-small", "mock-large"):
         flags = ("--tasks", tmp_path / "two.jsonl", "--no-ablation", "--mcp-down", "--model", model)
