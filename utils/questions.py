@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from utils.errors import InputError
 
@@ -81,14 +82,24 @@ def choose_questions(
     return scored, [own] if query else spread(scored, number, seed=7)
 
 
-def spread(questions: Sequence[Question], number: int, seed: int) -> list[Question]:
+class HasKind(Protocol):
+    """Anything of which there are several kinds."""
+
+    @property
+    def kind(self) -> str: ...
+
+
+K = TypeVar("K", bound=HasKind)
+
+
+def spread(questions: Sequence[K], number: int, seed: int) -> list[K]:
     """`number` questions with every kind in turn, each kind in a seeded order; all of them when there are no more."""
-    by_kind: dict[str, list[Question]] = {}
+    by_kind: dict[str, list[K]] = {}
     for question in questions:
         by_kind.setdefault(question.kind, []).append(question)
     for group in by_kind.values():
         random.Random(seed).shuffle(group)
-    chosen: list[Question] = []
+    chosen: list[K] = []
     while len(chosen) < min(number, len(questions)):
         chosen += [group.pop() for group in by_kind.values() if group]
     return chosen[:number]

@@ -37,6 +37,14 @@ def convert_units(value: float, from_unit: str, to_unit: str) -> str:
     return f"{format_number(float(f'{converted:.{SIGNIFICANT}g}'))} {to_unit.strip()}"
 
 
+def same_unit(first: str, second: str) -> bool:
+    """Whether two names mean one unit: km and kilometres. Names that pint does not know are compared as texts."""
+    try:
+        return bool(_unit(first) == _unit(second))
+    except ValueError:
+        return first.strip().lower() == second.strip().lower()
+
+
 def _unit(text: str) -> "pint.Unit":
     plain = re.sub(r"^(?:degrees? |°)", "", text.strip(), flags=re.I)
     if len(plain) > MAX_CHARACTERS or not UNIT.fullmatch(plain):

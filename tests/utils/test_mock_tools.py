@@ -268,3 +268,85 @@ def test_calls_are_bounded():
             {"role": "tool", "tool_call_id": f"c{number}", "content": "Error: down"},
         ]
     assert not complete({"model": "mock-large", "messages": messages, "tools": TOOLS}).calls
+
+
+# --- of several tools that could serve
+
+
+DATES = [
+    function("days_between", "Count the days between two dates.", start=TEXT, end=TEXT),
+    function("add_days", "Find the date a number of days after a date.", start=TEXT, days={"type": "integer"}),
+]
+PAPERS = [
+    function("find_documents", "Search the documents by keywords.", keywords=TEXT),
+    function("ask_documents", "Answer a question from the documents.", question=TEXT),
+    function("product_price", "Price list of products.", product=TEXT),
+    function("calculator", "Evaluate an arithmetic expression.", expression=TEXT),
+]
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "arguments"),
+    [
+        ("How many days is it from 2027-02-01 until 2027-09-30?", "days_between", {"end": "2027-09-30"}),
+        ("Which date is 30 days after 2027-02-01?", "add_days", {"start": "2027-02-01", "days": 30}),
+        ("What date is 7 days before 2027-02-01?", "add_days", {"days": -7}),
+    ],
+)
+def test_the_number_of_dates_decides_between_tools_for_dates(question, name, arguments):
+    for tools in (DATES, DATES[::-1]):
+        called, given = first_call(question, tools)
+        assert called == name and arguments.items() <= given.items()
+
+
+@pytest.mark.parametrize(
+    ("question", "name", "argument"),
+    [
+        ("Which documents mention badgers?", "find_documents", "badgers"),
+        ("Show me the files that mention an owl.", "find_documents", "an owl"),
+        ("On which shelf does the owl sit?", "ask_documents", "On which shelf does the owl sit?"),
+        ("How many times does the owl call at night?", "ask_documents", "How many times does the owl call at night?"),
+        ("Look up the price of the desk-200.", "product_price", "desk-200"),
+        ("How much does a lamp-3.5 cost?", "product_price", "lamp-3.5"),
+    ],
+)
+def test_documents_facts_and_prices_are_told_apart(question, name, argument):
+    for tools in (PAPERS, PAPERS[::-1]):
+        called, given = first_call(question, tools)
+        assert (called, list(given.values())) == (name, [argument])
+
+
+@pytest.mark.parametrize("text", ["Hello", "Good evening", "Thanks a lot", "Who are you?", "How are you?"])
+def test_small_talk_needs_no_tool(text):
+    assert first_call(text, PAPERS)[0] is None
+
+
+def second_call(question, first, result, tools):
+    """What is called after the first tool returned this."""
+    made = {"id": "c1", "type": "function", "function": {"name": first, "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": None, "tool_calls": [made]},
+        {"role": "tool", "tool_call_id": "c1", "content": result},
+    ]
+    reply = complete({"model": "mock-large", "messages": messages, "tools": tools})
+    return (reply.calls[0].name, reply.calls[0].arguments) if reply.calls else (None, reply.text)
+
+
+def test_a_pronoun_stands_for_the_answer_and_not_for_another_number_of_the_passages():
+    passages = "[a.md] There are 32 owls in the wood.\n\n[b.md] A badger eats 250 worms at night."
+    question = "How many worms does a badger eat at night, and what is that divided by 5?"
+    name, arguments = second_call(question, "ask_documents", passages, PAPERS)
+    assert (name, arguments) == ("calculator", {"expression": "250 / 5"})
+
+
+def test_that_many_stands_for_the_last_number():
+    question = "What is 20 + 5, and which date is that many days after 2027-02-01?"
+    name, arguments = second_call(question, "calculator", "25", [*PAPERS, *DATES])
+    assert (name, arguments) == ("add_days", {"start": "2027-02-01", "days": 25})
+
+
+def test_documents_that_were_asked_for_are_named_by_their_files():
+    result = json.dumps([{"document": "a.md", "title": "Owls", "snippet": "Badgers are prey."}])
+    name, said = second_call("Which documents mention badgers?", "find_documents", result, PAPERS)
+    assert name is None and "a.md" in said

@@ -1,5 +1,39 @@
 """Module 4: Agents."""
 
+from utils.exercise_checks import agents
 from utils.exercises.entries import Exercise
 
-EXERCISES: tuple[Exercise, ...] = ()
+EXERCISES: tuple[Exercise, ...] = (
+    Exercise(
+        id="4.1a",
+        title="Give an agent a tool of your own, and find its call in the trace",
+        file="genai/exercises/own_tool.py",
+        task="The agent has a calculator, and the question is about a file that no model has read. Write a tool that "
+        "opens the file and counts its words, give it to the agent, and let the answer say what the tool returned.",
+        proof="a request in which your own tool was called, and its number in the answer",
+        hints=(
+            "What does the agent answer now, and what does its trace show between question and answer?",
+            "The model never sees your code. Which three things of a function does it see, and who writes them?",
+            "The model may ask for a file that is not there. Who should hear about that: Python, or the model?",
+            "Look at genai/agents/simple_agent.py::build_agent; then compare with tests/solutions/own_tool.py.",
+        ),
+        check=agents.find_own_tool,
+    ),
+    Exercise(
+        id="4.2a",
+        title="Sharpen the descriptions of two tools until the model chooses the right one",
+        file="genai/exercises/sharper_tool.py",
+        task="The two tools work, and the model calls neither, because their descriptions say nothing. Write SHARPER "
+        "without touching the tools, their names or the questions, so that more questions reach the tool that they "
+        "need than with VAGUE.",
+        proof="the same questions and tools with other descriptions, and more questions at their tool",
+        hints=(
+            "Read the two descriptions as the model does. What would you call for a question about miles?",
+            "Which words of the questions stand in none of the descriptions?",
+            "A good description says what comes in, what comes out, and when not to use it. Which of these is missing?",
+            "Look at genai/agents/multi_tool_agent.py::document_tools; then compare with "
+            "tests/solutions/sharper_tool.py.",
+        ),
+        check=agents.find_sharper_tool,
+    ),
+)

@@ -20,6 +20,9 @@ _QUOTED = re.compile(r"[\"“”'‘`]([^\"“”'‘’`]{1,200})[\"”'’`](?
 _PROPER = re.compile(r"(?<![.!?] )(?<!^)\b[A-Z][\w-]+(?: (?:[A-Z][\w-]+|of|de|the (?=[A-Z])))*(?<! of)(?<! de)")
 _PLACE = re.compile(r"\b(?:in|at|for|to|from|near) ((?:[A-Z][\w'-]+)(?: [A-Z][\w'-]+)*)")
 _CODE = re.compile(r"\b(?=[\w-]*\d)(?=[\w-]*[A-Za-z-])[\w-]{2,}\b|#\d+|\b\d{3,}\b")
+_BACKWARDS = re.compile(r"\b(?:days?|weeks?|months?|years?) (?:before|earlier|ago|prior)\b", re.I)
+# A product's name: gpt-4.1-mini, llama3.2.
+_PRODUCT = re.compile(r"(?<![\w.-])(?:[A-Za-z]\w*(?:-\w+(?:\.\w+)*)+|[A-Za-z]+\d+(?:\.\d+)*)(?![\w-])")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+")
 _URL = re.compile(r"https?://\S+|\b[\w/-]+\.(?:md|txt|csv|json|py|html|pdf)\b")
 _ASKING = re.compile(
@@ -59,7 +62,8 @@ def fill(parameters: dict[str, Any], request: str, query: str = "") -> dict[str,
     Optional ones are given only when the request names their value.
     """
     required = parameters.get("required", [])
-    numbers = [float(n.replace("$", "").replace(",", "")) for n in re.findall(rf"(?<![\w.-]){NUMBER}", request)]
+    plain = _ISO.sub("", _DATE.sub("", request))  # the year of a date is no amount
+    numbers = [float(n.replace("$", "").replace(",", "")) for n in re.findall(rf"(?<![\w.-]){NUMBER}", plain)]
     dates = find_dates(request)
     filled: dict[str, Any] = {}
     for name, given in (parameters.get("properties") or {}).items():
@@ -116,6 +120,8 @@ def _pick_number(
         value = 0.0 if value is None and required else value
     if value is None:
         return None
+    if re.search(r"days|weeks|months|years|offset|delta", name, re.I) and _BACKWARDS.search(request):
+        value = -abs(value)
     return int(value) if kind == "integer" or value == int(value) else value
 
 
@@ -148,13 +154,15 @@ def pick_text(name: str, description: str, request: str, query: str, dates: list
         return dates.pop(0) if dates else _relative(request, required)
     if re.search(r"e-?mail|recipient|^to\b|address", plain) and _EMAIL.search(request):
         return _EMAIL.search(request)[0]  # type: ignore[index]
-    if re.search(r"\burl|path|file", name, re.I) and _URL.search(request):
+    if re.search(r"\burl|path|file|^document", name, re.I) and _URL.search(request):
         return _URL.search(request)[0]  # type: ignore[index]
     if re.search(r"(?:^|_)(?:id|number|code|ref(?:erence)?|sku)$", name, re.I) and _CODE.search(request):
         return _CODE.search(request)[0].lstrip("#")  # type: ignore[index]
     if re.search(r"city|location|place|country|town|region|destination|origin", name, re.I):
         place = _PLACE.search(request) or _PROPER.search(request)
         return place.group(place.lastindex or 0) if place else (query if required else None)
+    if re.search(r"model|product|package", name, re.I) and any(map(_has_digit, _PRODUCT.findall(request))):
+        return next(filter(_has_digit, _PRODUCT.findall(request)))
     if re.search(r"currency", name, re.I):
         code = re.search(r"\b[A-Z]{3}\b", request)
         return code[0] if code else None
@@ -187,6 +195,25 @@ def _pick_unit(name: str, request: str) -> str | None:
     return source
 
 
+def _has_digit(text: str) -> bool:
+    return any(character.isdigit() for character in text)
+
+
+def fits_product(parameters: dict[str, Any], request: str) -> float:
+    """1 when a required parameter asks for a product, a model or a package, and the request names one."""
+    asked = any(re.search(r"model|product|package", name, re.I) for name in parameters.get("required", []))
+    return float(asked and any(map(_has_digit, _PRODUCT.findall(request))))
+
+
+def fits_dates(parameters: dict[str, Any], request: str) -> float:
+    """0 when the request names as many dates as the tool takes, less for each one that is missing or left over."""
+    properties = parameters.get("properties") or {}
+    taken = [
+        n for n in properties if re.search(r"date|\bstart\b|\bend\b|\bfrom\b|\buntil\b", n.replace("_", " "), re.I)
+    ]
+    return -1.0 * abs(len(taken) - len(find_dates(request)))
+
+
 def find_dates(text: str) -> list[str]:
     """Dates in the text in ISO form, in order."""
     found = [(match.start(), match[0]) for match in _ISO.finditer(text)]
@@ -205,9 +232,18 @@ def _relative(request: str, required: bool) -> str | None:
     return named[0].lower() if named else ("today" if required else None)
 
 
+_MENTIONING = re.compile(
+    r"^(?:which|what|list|find|show)?\s*(?:me )?(?:all )?(?:of )?(?:the |our )?(?:documents?|files?|pages?)\s+"
+    r"(?:that |which )?(?:mention|contain|discuss|cover|name|talk about|are about|say (?:some|any)thing about)s?\s+|"
+    r"^that mention\s+",
+    re.I,
+)
+
+
 def clean_query(request: str) -> str:
-    """The request as words to search for: no courtesies, no question mark."""
+    """The request as words to search for: no courtesies, no question mark, not that documents are to mention them."""
     quoted = _QUOTED.findall(request)
     if quoted and _ASKING.match(request):
         return str(quoted[0])
-    return _ASKING.sub("", request.strip()).strip(" ?.!") or request.strip()
+    plain = _MENTIONING.sub("", request.strip())
+    return _ASKING.sub("", plain).strip(" ?.!") or request.strip()

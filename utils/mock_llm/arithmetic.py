@@ -31,7 +31,7 @@ _FORMS = (
     (rf"\bhalf (?:of )?{_B}", "{b} / 2"),
     (rf"\bhow much (?:do|would|will|are|does) (?P<a>{NUMBER}|\w+) (?P<b>[^,;?]+?) cost", "{a} * {b}"),
     (rf"\b(?:total )?(?:cost|price) (?:of|for) (?P<a>{NUMBER}) {_B}", "{a} * {b}"),
-    (rf"{_A} (?:times|multiplied by) {_B}", "{a} * {b}"),
+    (rf"{_A}(?<!\bmany)(?<!\bof)(?<!\bseveral) (?:times|multiplied by) {_B}", "{a} * {b}"),
     (rf"{_A} divided by {_B}", "{a} / {b}"),
     (rf"{_A} plus {_B}", "{a} + {b}"),
     (rf"{_A} minus {_B}", "{a} - {b}"),

@@ -20,7 +20,8 @@ UNIT = r"(?:degrees? )?(?:" + "|".join(sorted(_UNITS, key=len, reverse=True)) + 
 _CONVERT = re.compile(
     rf"\bconvert\b|{NUMBER}\s*{UNIT}\s*(?:in|to|into|as)\s+{UNIT}|\bhow many {UNIT}\s+(?:is|"
     rf"are|in|make|do)\b.{{0,20}}{NUMBER}\s*{UNIT}|{NUMBER}\s*{UNIT} (?:is|equals) how many|"
-    rf"\b(?:that|it|this|which)\b(?: \w+)? (?:in|to|into) {UNIT}",
+    rf"\b(?:that|it|this|which)\b(?: \w+)? (?:in|to|into) {UNIT}|"
+    rf"\bhow many {UNIT} (?:is|are) (?:that|it|this)\s*(?:\?|$)",
     re.I,
 )
 _MATH = re.compile(
@@ -34,12 +35,16 @@ _MATH = re.compile(
 _DATE = re.compile(
     r"\btoday\b|\btomorrow\b|\byesterday\b|\bcurrent (?:date|time|year|month|day)\b|\bwhat "
     r"(?:day|date|time|year|month) (?:is|was|will)\b|\bday of the week\b|\bweekday\b|"
-    r"\b(?:days|weeks|months)\b.{0,12}\b(?:until|till|between|from now|ago|after|before|"
+    r"\b(?:days|weeks|months)\b.{0,24}\b(?:until|till|between|from now|ago|after|before|"
     r"since)\b|\bwhich day\b|\bwhat(?:'s| is) the (?:date|time)\b",
     re.I,
 )
 _LOOK = re.compile(r"\b(?:search|look up|find|which documents?|list|mention(?:s|ing)?|browse)\b", re.I)
-_QUESTION = re.compile(r"\?|^\s*(?:what|who|where|when|why|how|which|is|are|does|do|can|tell|explain|describe)\b", re.I)
+_QUESTION = re.compile(
+    r"\?|^\s*(?:(?:for|on|in|at|by|to|from|with|of) )?"
+    r"(?:what|who|where|when|why|how|which|is|are|does|do|can|tell|explain|describe)\b",
+    re.I,
+)
 
 _OFFERS = tuple(
     (kind, re.compile(pattern, re.I))
@@ -48,11 +53,16 @@ _OFFERS = tuple(
         ("convert", r"\bconver\w*|\bunits?\b"),
         (
             "math",
-            r"\bcalcul\w*|\barithmetic|\bmath\w*|\bexpressions?\b|\b(?:add|multiply|divide|subtract)s?\b|"
+            r"\bcalcul\w*|\barithmetic|\bmath\w*|\bexpressions?\b|"
+            r"\b(?:add|multiply|divide|subtract)s?\b(?! (?:day|week|month|year)s?\b)|"
             r"\bcomput(?:e|es|ation)\b|\bsum\b|\bpercent",
         ),
-        ("date", r"\bdates?\b|\bcalendar|\bweekday|\bclock|\bcurrent time|\btoday|\bdays between"),
-        ("search", r"\bsearch\w*|\bkeywords?\b|\bsnippets?\b|\btitles?\b|\bgrep|\bbrowse"),
+        (
+            "date",
+            r"\bdates?\b|\bcalendar|\bweekday|\bclock|\bcurrent time|\btoday|\bdays between|"
+            r"\b(?:add|subtract)s? (?:day|week|month|year)s?\b",
+        ),
+        ("search", r"^find\b|\bsearch\w*|\bkeywords?\b|\bsnippets?\b|\btitles?\b|\bgrep|\bbrowse"),
         (
             "ask",
             r"\brag\b|\bretriev\w*|\bknowledge|\bpassages?\b|\bdocument\w*|\bdocs?\b|\blook\w* ?up|\bwiki\w*|"
@@ -103,10 +113,10 @@ def offer_of(name: str, description: str = "") -> str:
     return ""
 
 
-def score_tool(function: dict[str, Any], request: str) -> float:
-    """How well a tool fits a request; under 1.5 it does not."""
+def score_tool(function: dict[str, Any], request: str, need: str = "") -> float:
+    """How well a tool fits a request, or another need than its words say; under 1.5 it does not."""
     name, description = str(function.get("name", "")), str(function.get("description") or "")
-    offer, need = offer_of(name, description), need_of(request)
+    offer, need = offer_of(name, description), need or need_of(request)
     asked = set(content_words(request))
     named = content_words(" ".join(re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", _ROUTE_PREFIX.sub("", name))))
     if offer == "final" or (offer == "act" and not set(named[:1]) & asked):

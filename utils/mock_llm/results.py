@@ -14,7 +14,8 @@ _ERROR = re.compile(
     r"^\s*\{\s*[\"'](?:error|detail)[\"']\s*:",
     re.I,
 )
-_SOURCES = ("source", "title", "file_name", "file", "path", "url", "document", "doc_id", "id", "name")
+# A file can be opened again, a title only looked for.
+_SOURCES = ("source", "file_name", "file", "path", "document", "url", "title", "doc_id", "id", "name")
 _TEXTS = (
     "answer",
     "text",

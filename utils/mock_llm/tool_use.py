@@ -9,13 +9,14 @@ from collections.abc import Generator
 from typing import Any
 
 from .answering import UNKNOWN, find_question, look_up
-from .arguments import clean_query, fill
+from .arguments import clean_query, fill, fits_dates, fits_product
 from .arithmetic import build, number_in
 from .conversation import standalone
 from .kinds import NUMBER, UNIT, is_hand_off, need_of, offer_of, score_tool
 from .prompt import Message, Prompt
 from .reply import Call, Reply, calling
 from .results import is_error, is_sentence, parse, short_value, to_passages
+from .small_talk import talk
 from .style import read_style
 from .text import content_words, shorten
 
@@ -23,7 +24,7 @@ MAX_CALLS = 8
 _ENOUGH = 1.5  # the score from which a tool fits
 _SPLIT = re.compile(
     r"(?<=[.?!])\s+|\s*;\s*|,?\s+(?:and\s+)?(?:then|afterwards|after that)\s+|"
-    r",?\s+and\s+(?:also\s+)?(?=(?:what|who|how|when|where|which|why|multiply|divide|add|"
+    r",?\s+and\s+(?:also\s+)?(?=(?:(?:on|in|for|at|by|to|from|with|of)\s+)?(?:what|who|how|when|where|which|why|multiply|divide|add|"
     r"subtract|convert|"
     r"calculate|compute|tell|find|search|look|send|create|double|halve|say|give|show|list|"
     r"check)\b)|,\s+(?=(?:multiply|divide|convert|calculate|compute)\b)",
@@ -36,8 +37,13 @@ _ABOUT_SEARCH = re.compile(
     r"knowledge base|handbook)\b|\b(?:number|amount) of\b",
     re.I,
 )
-# A request for documents by what stands in them: the answer is their names.
+# A request for the documents themselves, not for what they say.
 _WHICH_DOCUMENTS = re.compile(
+    r"\b(?:which|what|list|find|show)(?: me)?(?: all)?(?: of)?(?: the| our)? (?:documents?|files?|pages?)\b(?! for\b)",
+    re.I,
+)
+# The same by what stands in them: only those whose text holds it.
+_MENTIONING = re.compile(
     r"\b(?:which|what|list|find|search|name)\b.{0,20}\b(?:documents?|files?|pages?)\b.{0,20}?"
     r"\b(?:mention\w*|about|contain\w*|for)\s+(.+?)[\s.?!]*$",
     re.I,
@@ -81,10 +87,12 @@ def answer_from(results: list[str]) -> str:
 def make_plan(prompt: Prompt, functions: list[dict[str, Any]]) -> Plan:
     """Serve the parts of the request one after the other. The small model stops after its first call."""
     question = standalone(find_question_whole(prompt), prompt.turns)
+    if talk(question):
+        return None
     worker = _Worker(prompt, functions)
     findings: list[str] = []
     said: tuple[Message, ...] = ()
-    for part in split_request(question):
+    for part in map(worker.count, split_request(question)):
         finding = yield from worker.serve(standalone(part, said) if need_of(part) not in ("math", "convert") else part)
         said = (*said, Message("user", part))
         if finding:
@@ -121,6 +129,12 @@ class _Worker:
         self._prompt = prompt
         self._functions = functions
         self.results: list[str] = []
+        self._latest = ""  # what "it" and "that" stand for: the answer read out of the last result
+
+    def count(self, part: str) -> str:
+        """The part with "that many" replaced by the number found last."""
+        number = number_in([self._latest], "") if self._latest else None
+        return re.sub(r"\b(?:that|this) many\b", number, part, flags=re.I) if number else part
 
     def serve(self, part: str) -> Plan:
         """Find the tool for this part, call it, and say what came of it; None when no tool fits."""
@@ -129,18 +143,23 @@ class _Worker:
             return None
         offer = offer_of(function["name"], function.get("description") or "")
         if offer == "math":
-            return (yield from self._calculate(function, part))
+            done = yield from self._calculate(function, part)
+            # "How many times does it try?" has a word of arithmetic and nothing to calculate.
+            function = None if done is not None else self._choose(part, without="math", need="ask")
+            if function is None:
+                return done
+            offer = offer_of(function["name"], function.get("description") or "")
         if offer == "convert":
             part = yield from self._with_amount(part)
         result = yield from self._call(function, part)
-        return self._say(function, part, result)
+        return self._read(function, part, result)
 
-    def _choose(self, part: str, without: str = "") -> dict[str, Any] | None:
+    def _choose(self, part: str, without: str = "", need: str = "") -> dict[str, Any] | None:
         offered = [
             f for f in self._functions if not without or offer_of(f["name"], f.get("description") or "") != without
         ]
-        best = max(offered, key=lambda function: score_tool(function, part), default=None)
-        return best if best is not None and score_tool(best, part) >= _ENOUGH else None
+        best = max(offered, key=lambda function: _score(function, part, need), default=None)
+        return best if best is not None and score_tool(best, part, need) >= _ENOUGH else None
 
     def _call(self, function: dict[str, Any], part: str, query: str = "") -> Generator[Call, str, str]:
         """One call, and a second one with fewer words when the first failed."""
@@ -172,6 +191,7 @@ class _Worker:
         arguments = _math_arguments(function, expression, part)
         result = yield Call(function["name"], arguments)
         self.results.append(result)
+        self._latest = "" if is_error(result) else result
         value = short_value(result)
         if is_error(result):
             return f"{' '.join(found)} The tool {function['name']} failed: {value}".strip()
@@ -183,7 +203,7 @@ class _Worker:
         if function is None:
             return None
         result = yield from self._call(function, question, query=phrase)
-        return self._say(function, question, result)
+        return self._read(function, question, result)
 
     def _number(self, phrase: str) -> str | None:
         usable = [_spoken(result) for result in self.results if not is_error(result)]
@@ -193,12 +213,15 @@ class _Worker:
             re.I,
         )
         plain = re.sub(r"^(?:the |number of |amount of )+", "", phrase, flags=re.I)
-        return number_in(usable[-1:] if pronoun else usable, "" if pronoun else plain)
+        return number_in([self._latest] if pronoun else usable, "" if pronoun else plain)
 
     def _with_amount(self, part: str) -> Generator[Call, str, str]:
         """The part with the number to convert: its own, or one that was found or must be looked up first."""
         if re.search(rf"{NUMBER}\s*{UNIT}", part, re.I):
             return part
+        counted = re.search(rf"\bhow many ({UNIT}) (?:is|are|does|do) (?:that|it|this)\b", part, re.I)
+        if counted:
+            return f"convert {self._amount()} to {counted[1]}" if self._amount() else part
         phrase = re.search(
             r"\b(?:convert|express|turn|what(?:'s| is)|how (?:much|long|tall) is)\s+(.+?)\s+(?:to|into|" r"in)\s+(.+)",
             part,
@@ -218,6 +241,12 @@ class _Worker:
                 return match.group(0)
         return ""
 
+    def _read(self, function: dict[str, Any], part: str, result: str) -> str:
+        """What the result says, remembered as what a pronoun in the next part refers to."""
+        said = self._say(function, part, result)
+        self._latest = "" if is_error(result) else said
+        return said
+
     def _say(self, function: dict[str, Any], part: str, result: str) -> str:
         """What the result says about this part of the request."""
         value = short_value(result)
@@ -225,6 +254,12 @@ class _Worker:
             return f"The tool {function['name']} failed: {value}"
         offer = offer_of(function["name"], function.get("description") or "")
         style = read_style(self._prompt.frame)
+        if offer == "search" and _WHICH_DOCUMENTS.search(part):
+            found = [passage.source for passage in to_passages(result) if passage.source]
+            if found:
+                return f"Found in {', '.join(dict.fromkeys(found))}."
+            if not is_hand_off(function["name"]):  # another agent says it in words
+                return UNKNOWN.replace("passages", "results")
         if offer in ("search", "ask"):
             if named := _documents_with(part, result):
                 return named
@@ -238,6 +273,14 @@ class _Worker:
         return value if is_sentence(value) else f"The result of {function['name']} is {value}."
 
 
+def _score(function: dict[str, Any], part: str, need: str) -> float:
+    """How well a tool fits, by its words and by whether the request names what it takes."""
+    parameters = function.get("parameters") or {}
+    score = score_tool(function, part, need) + fits_product(parameters, part)
+    offers_dates = offer_of(function["name"], function.get("description") or "") == "date"
+    return score + fits_dates(parameters, part) if offers_dates else score
+
+
 def _spoken(result: str) -> str:
     passages = to_passages(result)
     return "\n".join(passage.text for passage in passages) if passages else result
@@ -245,7 +288,7 @@ def _spoken(result: str) -> str:
 
 def _documents_with(part: str, result: str) -> str:
     """The names of the documents that a search found and that hold what was asked for; empty for another request."""
-    asked = _WHICH_DOCUMENTS.search(part)
+    asked = _MENTIONING.search(part)
     if not asked:
         return ""
     wanted = set(content_words(asked[1]))
