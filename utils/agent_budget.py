@@ -41,10 +41,14 @@ def used(state: TeamState, tokens: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of one request; `stopped_by` names the part of the budget that ended it."""
+    """What came of one request. stopped_by: the part of the budget that ended it, or nothing; failed: a model call did.
+
+    Steps and tokens are those of the steps that were completed.
+    """
 
     answer: str
     steps: int
     tokens: int
     stopped_by: str
     trace_id: str
+    failed: bool = False

@@ -175,19 +175,21 @@ def ask(graph: "CompiledStateGraph", question: str, session_id: str) -> Reply:
         mlflow.update_current_trace(session_id=session_id, user="learner")
         root.set_inputs({"question": question})
         messages = [SystemMessage(system_of("coordinator")), HumanMessage(question)]
-        start: Any = TeamState(messages=messages, pending=[], findings=[], steps=0, tokens=0)
+        end: Any = TeamState(messages=messages, pending=[], findings=[], steps=0, tokens=0)
+        failed = False
         try:
             # The budget ends every loop; LangGraph's own limit only has to be out of its way.
-            end = graph.invoke(start, {"recursion_limit": 10_000})
+            for state in graph.stream(end, {"recursion_limit": 10_000}, stream_mode="values"):
+                end = state
         except Exception as error:
             if (reason := describe_failed_call(error)) is None:
                 raise
             root.record_exception(f"a model call failed: {reason}")
-            end = TeamState(answer=f"I cannot answer: {reason}", steps=0, tokens=0, stopped_by="a failed call")
+            failed, end = True, {**end, "answer": f"I cannot answer: {reason}"}
         stopped_by = end.get("stopped_by", "")
         root.set_attributes({"budget.steps": end["steps"], "budget.tokens": end["tokens"], "budget.ended": stopped_by})
         root.set_outputs({"answer": end["answer"]})
-    return Reply(end["answer"], end["steps"], end["tokens"], stopped_by, root.trace_id)
+    return Reply(end["answer"], end["steps"], end["tokens"], stopped_by, root.trace_id, failed)
 
 
 def give_feedback(task: Task, reply: Reply, works: Sequence[Work]) -> None:
@@ -212,6 +214,7 @@ def try_tasks(team: Team, budget: Budget, tasks: Sequence[Task], session_id: str
     table, metrics = score_team(tuple(SPECIALISTS), tasks, [reply.answer for reply in replies], works)
     show_table(table)
     metrics["ended_by_budget"] = sum(bool(reply.stopped_by) for reply in replies)
+    metrics["failed"] = sum(reply.failed for reply in replies)
     return metrics | {"team_tokens": sum(reply.tokens for reply in replies)}
 
 

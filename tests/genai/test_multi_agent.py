@@ -2,7 +2,9 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import mlflow
 import pytest
 from langchain_core.messages import AIMessage
@@ -108,13 +110,15 @@ def test_loops_end_at_the_budget_and_say_so(traces, run):
 class Scripted:
     """A model that says what the test wrote, again and again."""
 
-    def __init__(self, *replies: AIMessage) -> None:
-        self.replies, self.turn = replies, 0
+    def __init__(self, *replies: AIMessage, breaks: bool = False) -> None:
+        self.replies, self.turn, self.breaks = replies, 0, breaks
 
     def bind_tools(self, _tools, **_choice) -> "Scripted":
         return self
 
     def invoke(self, _messages) -> AIMessage:
+        if self.turn == len(self.replies) and self.breaks:
+            raise httpx.ConnectError("gone")
         reply = self.replies[min(self.turn, len(self.replies) - 1)]
         self.turn += 1
         return reply.model_copy(update={"id": str(self.turn)})
@@ -133,9 +137,10 @@ def asked(store, monkeypatch):
         use_alias(f"multi-agent-{name}", "production", template)
     monkeypatch.setattr(Team, "work", lambda self, name, request: (f"{name} was asked: {request}", 10))
 
-    def give(*replies: AIMessage, steps: int = 5, tokens: int = 1000):
-        llm = SimpleNamespace(chat_model=lambda: Scripted(*replies))
-        return ask(build_graph(Team(llm, None, None), Budget(steps, tokens)), "The question?", "s")
+    def give(*replies: AIMessage, steps: int = 5, tokens: int = 1000, breaks: bool = False):
+        nothing: Any = None
+        llm: Any = SimpleNamespace(chat_model=lambda: Scripted(*replies, breaks=breaks))
+        return ask(build_graph(Team(llm, nothing, nothing), Budget(steps, tokens)), "The question?", "s")
 
     return give
 
@@ -150,6 +155,12 @@ def test_many_hand_offs_at_once_do_not_slip_past_the_budget(asked):
     reply = asked(calling(*["transfer_to_rag"] * 50), steps=4)
     assert reply.steps == 4 and reply.stopped_by == "4 steps"
     assert asked(calling(*["transfer_to_rag"] * 50), steps=99, tokens=25).tokens == 30, "looked at before each step"
+
+
+def test_a_call_that_fails_midway_is_no_end_by_the_budget_and_the_steps_before_it_count(asked):
+    reply = asked(calling("transfer_to_rag"), breaks=True)
+    assert reply.failed and reply.stopped_by == "" and (reply.steps, reply.tokens) == (2, 10)
+    assert "I cannot answer" in reply.answer
 
 
 def test_a_model_that_says_nothing_is_a_loop_too(asked):
@@ -167,11 +178,13 @@ def test_a_hand_off_without_a_request_gets_the_question(asked):
 
 
 def test_a_model_server_that_fails_ends_the_request_and_not_the_lesson(store, run_command):
-    result = run_command(main, "--limit", 2, "--mock-faults", "500:0.9", "--query", TWO_NEEDED)
+    result = run_command(main, "--limit", 2, "--mock-faults", "500:1.0", "--query", TWO_NEEDED)
     assert result.exit_code == 0 and "I cannot answer" in result.output
     (experiment,) = [e for e in MlflowClient().search_experiments() if e.name == "8-advanced"]
     (trace,) = mlflow.search_traces(locations=[experiment.experiment_id], return_type="list")
-    assert roots(trace)[0].status.status_code == "ERROR" and len(roots(trace)) == 1
+    (root,) = roots(trace)
+    assert root.status.status_code == "ERROR" and root.attributes["budget.ended"] == ""
+    assert root.attributes["budget.steps"] == 0, "no step was completed"
 
 
 def test_the_small_mock_hands_over_once_and_the_large_one_is_the_default(store, run_command):

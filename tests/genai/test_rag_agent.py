@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import mlflow
 import pytest
@@ -127,7 +128,7 @@ def test_a_rewriting_that_is_no_question_leaves_the_question_as_it_was(opened, r
     def create(**_request):
         return SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content=reply))])
 
-    client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+    client: Any = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
     session = Session("s", turns=[Turn("What is a trace?", "", "A tree.", [], [], "tr-1")])
     turn = RagAgent(opened.llm, client, opened.index, 3).ask(session, "And its root?")
     mlflow.flush_trace_async_logging()

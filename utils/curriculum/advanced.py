@@ -23,7 +23,7 @@ LESSONS: tuple[Lesson, ...] = (
         ),
         evidence=(
             Evidence("run", "every agent scored by itself", filter="metrics.tasks_right >= 0"),
-            Evidence("run", "loops that the budget ended", filter="metrics.budgets_that_ended_it >= 3"),
+            Evidence("run", "loops that the budget ended", filter="metrics.budgets_that_ended_it >= 1"),
             Evidence("trace", "a hand-off to the specialist that reads", filter="span.name = 'rag'"),
             Evidence("trace", "a hand-off to the one that calculates", filter="span.name = 'calculator'"),
             Evidence("trace", "a request that ended at its budget", filter="span.name = 'budget'"),
