@@ -40,6 +40,8 @@ AT_THE_START = {
     "3.1b": "production points at version 2 of support-greeting, the newest",
     "5.2a": "has 0 nested runs: start one with nested=True",
     "5.2b": f"has no feedback {FEEDBACK}",
+    "5.3a": "ranks every question as the vectors alone do: join both rankings",
+    "5.4a": "has 1 questions: write at least 10",
 }
 
 
@@ -467,6 +469,35 @@ def test_answer_in_passages_lacks_traces(solved):
     doomed = [trace.info.trace_id for trace in left.traces[:2]]
     left.client.delete_traces(left.traces[0].info.experiment_id, trace_ids=doomed)
     assert "holds 4 traces: ask at least 5 questions" in (missing("5.2b") or "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE latest_metrics SET value = 0 WHERE key = 'differs_from_words'", "as the words alone do"),
+        ("DELETE FROM latest_metrics WHERE key = 'gain_low'", "the run own-fusion has no metric gain_low"),
+        ("UPDATE latest_metrics SET value = 0.5 WHERE key = 'gain'", "the gain of the run own-fusion is 0.500, but"),
+        ("UPDATE latest_metrics SET value = 0.9 WHERE key LIKE 'gain_%'", "is not one of a gain of"),
+    ],
+)
+def test_own_fusion_lacks(solved, statement, said):
+    solved("5.3a").change(statement)
+    assert said in (missing("5.3a") or "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE latest_metrics SET value = 9 WHERE key = 'questions'", "has 9 questions: write at least 10"),
+        ("UPDATE latest_metrics SET value = 2 WHERE key = 'unknown_documents'", "2 questions of the run own-questions"),
+        ("UPDATE latest_metrics SET value = 1 WHERE key = 'copied_questions'", "use the words of their document"),
+        ("DELETE FROM latest_metrics WHERE key = 'hit_at_5'", "has no metric hit_at_5"),
+        ("DELETE FROM inputs", "has no dataset own-questions among its inputs"),
+    ],
+)
+def test_own_questions_lack(solved, statement, said):
+    solved("5.4a").change(statement)
+    assert said in (missing("5.4a") or "")
 
 
 # --- mlflow-learn check and hint
