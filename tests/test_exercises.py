@@ -46,6 +46,8 @@ AT_THE_START = {
     "5.5a": "no file was added or changed between the two runs",
     "8.1a": "has no hand-off to a specialist of your own",
     "8.1b": "has no attribute budget.limit, and there are 40 hand-offs below it",
+    "5.3a": "ranks every question as the vectors alone do: join both rankings",
+    "5.4a": "has 1 questions: write at least 10",
 }
 
 
@@ -619,6 +621,32 @@ def test_bounded_loop_lacks(store, part, said):
     assert said in (missing("8.1b") or "")
     write_loop()
     assert missing("8.1b") is None
+    ("statement", "said"),
+    [
+        ("UPDATE latest_metrics SET value = 0 WHERE key = 'differs_from_words'", "as the words alone do"),
+        ("DELETE FROM latest_metrics WHERE key = 'gain_low'", "the run own-fusion has no metric gain_low"),
+        ("UPDATE latest_metrics SET value = 0.5 WHERE key = 'gain'", "the gain of the run own-fusion is 0.500, but"),
+        ("UPDATE latest_metrics SET value = 0.9 WHERE key LIKE 'gain_%'", "is not one of a gain of"),
+    ],
+)
+def test_own_fusion_lacks(solved, statement, said):
+    solved("5.3a").change(statement)
+    assert said in (missing("5.3a") or "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE latest_metrics SET value = 9 WHERE key = 'questions'", "has 9 questions: write at least 10"),
+        ("UPDATE latest_metrics SET value = 2 WHERE key = 'unknown_documents'", "2 questions of the run own-questions"),
+        ("UPDATE latest_metrics SET value = 1 WHERE key = 'copied_questions'", "use the words of their document"),
+        ("DELETE FROM latest_metrics WHERE key = 'hit_at_5'", "has no metric hit_at_5"),
+        ("DELETE FROM inputs", "has no dataset own-questions among its inputs"),
+    ],
+)
+def test_own_questions_lack(solved, statement, said):
+    solved("5.4a").change(statement)
+    assert said in (missing("5.4a") or "")
 
 
 # --- mlflow-learn check and hint

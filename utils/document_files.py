@@ -87,24 +87,6 @@ def read_document(path: str) -> str:
     return text
 
 
-def read_folder(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """All documents below a folder: name → text, and for those that cannot be read name → why.
-
-    Raises:
-        InputError: no such folder, no document in it, or none that can be read.
-    """
-    texts, unreadable = {}, {}
-    for file in list_documents(folder):
-        try:
-            texts[file.name] = read_document(file.path)
-        except UnreadableDocument as error:
-            unreadable[file.name] = str(error)
-    if not texts:
-        reason = next(iter(unreadable.values()))
-        raise InputError(f"none of the documents in {folder} can be read ({reason})", "check the files")
-    return texts, unreadable
-
-
 def hash_file(path: str) -> str:
     """SHA-256 of the bytes, in hexadecimal; the same for a file that was only touched or copied.
 
@@ -249,3 +231,21 @@ READERS = {
     ".htm": _read_html,
     ".pdf": _read_pdf,
 }
+
+
+def read_folder(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """All documents below a folder: name → text, and for those that cannot be read name → why.
+
+    Raises:
+        InputError: no such folder, no document in it, or none that can be read.
+    """
+    texts, unreadable = {}, {}
+    for file in list_documents(folder):
+        try:
+            texts[file.name] = read_document(file.path)
+        except UnreadableDocument as error:
+            unreadable[file.name] = str(error)
+    if not texts:
+        reason = next(iter(unreadable.values()))
+        raise InputError(f"none of the documents in {folder} can be read ({reason})", "check the files")
+    return texts, unreadable

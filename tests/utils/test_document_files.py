@@ -293,3 +293,15 @@ def test_a_folder_without_permission_is_no_empty_folder(as_nobody: Path) -> None
     os.seteuid(user)
     with pytest.raises(InputError, match=r"cannot list the folder .*sub: Permission denied"):
         list_documents(as_nobody)
+
+
+def test_a_folder_is_read_whole_and_what_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "a.md").write_text("words")
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe\xfa")
+    from utils.document_files import read_folder
+
+    texts, unreadable = read_folder(tmp_path)
+    assert texts == {"a.md": "words"} and set(unreadable) == {"b.txt"}
+    (tmp_path / "a.md").write_text(" ")
+    with pytest.raises(InputError, match="none of the documents"):
+        read_folder(tmp_path)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run, Trace
 
 LEAST_SIZES, LEAST_TRACES = 2, 5
+LEAST_OWN_QUESTIONS, OWN_QUESTIONS = 10, "own-questions"
+TINY = 1e-6
 FEEDBACK = "answer_in_passages"
 
 
@@ -78,6 +80,51 @@ def find_answer_in_passages(client: "MlflowClient", experiments: list[str]) -> s
         return next(filter(None, map(_lacks_true_feedback, traces)), None)
 
     return first_lack(exercise_runs(client, experiments, "5.2b"), lacks)
+
+
+def find_own_fusion(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """5.3a: a ranking that is neither of the two, and its gain over vectors with an interval that holds it."""
+    return first_lack(exercise_runs(client, experiments, "5.3a"), _lacks_fusion)
+
+
+def find_own_questions(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """5.4a: ten questions, every document there, none in its document's words, and the dataset of the run."""
+    return first_lack(exercise_runs(client, experiments, "5.4a"), _lacks_questions)
+
+
+def _lacks_fusion(run: "Run") -> str | None:
+    name, metrics = run.info.run_name, run.data.metrics
+    for search in ("vectors", "words"):
+        if not metrics.get(f"differs_from_{search}"):
+            return f"the run {name} ranks every question as the {search} alone do: join both rankings"
+    for metric in ("ndcg_vectors", "ndcg_own", "gain", "gain_low", "gain_high"):
+        if metric not in metrics:
+            return f"the run {name} has no metric {metric}"
+    gain = metrics["ndcg_own"] - metrics["ndcg_vectors"]
+    if abs(metrics["gain"] - gain) > TINY:
+        return f"the gain of the run {name} is {metrics['gain']:.3f}, but its two means differ by {gain:.3f}"
+    low, high = metrics["gain_low"], metrics["gain_high"]
+    if not low - TINY <= gain <= high + TINY or high - low < TINY:
+        return f"the interval of the run {name}, {low:.3f} to {high:.3f}, is not one of a gain of {gain:.3f}"
+    return None
+
+
+def _lacks_questions(run: "Run") -> str | None:
+    name, metrics = run.info.run_name, run.data.metrics
+    asked = int(metrics.get("questions", 0))
+    if asked < LEAST_OWN_QUESTIONS:
+        return f"the run {name} has {asked} questions: write at least {LEAST_OWN_QUESTIONS}"
+    if metrics.get("unknown_documents", 1):
+        return (
+            f"{metrics.get('unknown_documents', 1):.0f} questions of the run {name} name a document that is not there"
+        )
+    if metrics.get("copied_questions", 1):
+        return f"{metrics.get('copied_questions', 1):.0f} questions of the run {name} use the words of their document"
+    if "hit_at_5" not in metrics:
+        return f"the run {name} has no metric hit_at_5"
+    if OWN_QUESTIONS not in [item.dataset.name for item in run.inputs.dataset_inputs]:
+        return f"the run {name} has no dataset {OWN_QUESTIONS} among its inputs: mlflow.log_input logs one"
+    return None
 
 
 def _lacks_sound_chunks(run: "Run") -> str | None:

@@ -35,6 +35,39 @@ EXERCISES: tuple[Exercise, ...] = (
         check=rag.find_answer_in_passages,
     ),
     Exercise(
+        id="5.3a",
+        title="Join two searches by a rule of your own, and say what it gains",
+        file="genai/exercises/own_fusion.py",
+        task="Write the function that joins the ranking by vectors with the ranking by words, so that each of them "
+        "counts. Log what it gains over vectors alone, with the interval of the difference on the same questions.",
+        proof="a ranking that is neither of the two, and its gain over vectors with an interval",
+        hints=(
+            "One search gives 0.83, the other 11.2. Why can you not add these, and what could you add instead?",
+            "A chunk is third in both rankings, another first in one and nowhere in the other. Which would you show?",
+            "Two intervals that overlap say little here. What changes when both searches had the same questions?",
+            "Look at utils/search.py::reciprocal_rank_fusion and utils/evaluation.py::paired_bootstrap_difference; "
+            "then compare with tests/solutions/own_fusion.py.",
+        ),
+        check=rag.find_own_fusion,
+    ),
+    Exercise(
+        id="5.4a",
+        title="Write questions of your own about an installed package, and measure the search with them",
+        file="genai/exercises/own_questions.py",
+        task="Write at least ten questions about the package click in the words of somebody who does not know its "
+        "names, each with the document that answers it. Log them as a dataset of the run, beside the share that the "
+        "search finds.",
+        proof="ten questions in other words than their documents, as a dataset of the run, and hit@5",
+        hints=(
+            "Somebody has a task and no idea what the package calls it. What would they type?",
+            "Four words in a row that stand in the document give it away. How else can the same thing be asked?",
+            "The score of tomorrow must be of the same questions. What does a run keep so that this can be seen?",
+            "Look at genai/rag/library_documents.py::log_corpus and utils/known_items.py::leaks; then compare with "
+            "tests/solutions/own_questions.py.",
+        ),
+        check=rag.find_own_questions,
+    ),
+    Exercise(
         id="5.5a",
         title="Index again, and prove that only what changed was embedded",
         file="spark/exercises/index_again.py",

@@ -42,8 +42,8 @@ _WHICH_DOCUMENTS = re.compile(
     r"\b(?:which|what|list|find|show)(?: me)?(?: all)?(?: of)?(?: the| our)? (?:documents?|files?|pages?)\b(?! for\b)",
     re.I,
 )
-# A request for documents by what stands in them: the answer is their names.
-_MENTIONED_IN = re.compile(
+# The same by what stands in them: only those whose text holds it.
+_MENTIONING = re.compile(
     r"\b(?:which|what|list|find|search|name)\b.{0,20}\b(?:documents?|files?|pages?)\b.{0,20}?"
     r"\b(?:mention\w*|about|contain\w*|for)\s+(.+?)[\s.?!]*$",
     re.I,
@@ -254,14 +254,15 @@ class _Worker:
             return f"The tool {function['name']} failed: {value}"
         offer = offer_of(function["name"], function.get("description") or "")
         style = read_style(self._prompt.frame)
+        if offer == "search" and _WHICH_DOCUMENTS.search(part):
+            found = [passage.source for passage in to_passages(result) if passage.source]
+            if found:
+                return f"Found in {', '.join(dict.fromkeys(found))}."
+            if not is_hand_off(function["name"]):  # another agent says it in words
+                return UNKNOWN.replace("passages", "results")
         if offer in ("search", "ask"):
             if named := _documents_with(part, result):
                 return named
-            if offer == "search" and _WHICH_DOCUMENTS.search(part):
-                found = [passage.source for passage in to_passages(result) if passage.source]
-                return (
-                    f"Found in {', '.join(dict.fromkeys(found))}." if found else UNKNOWN.replace("passages", "results")
-                )
             question = clean_query(_ABOUT_SEARCH.sub("", part))
             evidence = look_up(question, to_passages(result), self._prompt.large, False, style.sentences)
             if evidence:
@@ -287,7 +288,7 @@ def _spoken(result: str) -> str:
 
 def _documents_with(part: str, result: str) -> str:
     """The names of the documents that a search found and that hold what was asked for; empty for another request."""
-    asked = _MENTIONED_IN.search(part)
+    asked = _MENTIONING.search(part)
     if not asked:
         return ""
     wanted = set(content_words(asked[1]))
