@@ -5,8 +5,9 @@
 
 Each row is a process of its own, so that its peak of memory is its own. Spark: the functions of lesson 5.5 on
 local[2] with lexical embeddings; its workers have started before the clock is; the seconds of its stages are summed
-over the workers, the total is what a person waits for. LlamaIndex: the same files, splitter and embeddings in one
-process, in memory, then persisted. The documents are those of the installed packages.
+over the workers, the total is what a person waits for, and CPU is that of all its processes together. LlamaIndex: the
+same files, splitter and embeddings in one process, in memory, then persisted. The documents are those of the installed
+packages.
 """
 
 import json
@@ -17,6 +18,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import pairwise
@@ -31,7 +33,7 @@ from utils.incremental_index import DocumentIndex, IndexSettings
 from utils.index_figures import STAGES, figures
 from utils.lexical import LEXICAL_DIMENSIONS
 from utils.library_files import Sources, list_sources
-from utils.memory import own_peak_mb
+from utils.memory import own_peak_mb, tree_cpu_s
 from utils.spark_utils import spark_session
 
 SETTINGS = IndexSettings(512, 50, "lexical", "lexical", LEXICAL_DIMENSIONS)
@@ -56,9 +58,9 @@ def measure_spark(sources: Sources, folder: str) -> dict[str, Any]:
     with spark_session(f"local[{CORES}]", "benchmark") as session:
         warm = DocumentIndex.open(Path(folder) / "warm", SETTINGS)
         bring_up_to_date(session, replace(sources, files=sources.files[:WARM_DOCUMENTS]), warm, embedding, Silent(0))
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), tree_cpu_s() or 0
         indexed = bring_up_to_date(session, sources, index, embedding, Silent(0))
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, (tree_cpu_s() or 0) - cpu
     measured = figures(indexed, index)
     before = own_peak_mb() or 0
     opened = VectorStoreIndex.from_vector_store(LanceStore(table=index.table), embed_model=embedding)
@@ -66,7 +68,8 @@ def measure_spark(sources: Sources, folder: str) -> dict[str, Any]:
     return {
         "way": "Spark and LanceDB", "documents": measured["documents"], "chunks": measured["chunks"],
         **{f"{stage} s": measured[f"worker_seconds_{stage}"] for stage in STAGES},
-        "total s": seconds, "ms/document": seconds * 1000 / len(sources.files), "query ms": query_ms,
+        "total s": seconds, "ms/document": seconds * 1000 / len(sources.files),
+        "CPU ms/document": cpu * 1000 / len(sources.files), "query ms": query_ms,
         "index MB": measured["index_mb"], "driver MB": measured["driver_peak_mb"], "Java MB": measured["jvm_peak_mb"],
         "worker MB": measured["worker_peak_mb"], "opened MB": (own_peak_mb() or 0) - before,
     }  # fmt: skip
@@ -81,7 +84,7 @@ def measure_llama_index(sources: Sources, folder: str) -> dict[str, Any]:
 
     splitter, embedding = open_splitter(SETTINGS.chunk_tokens, SETTINGS.overlap_tokens), LexicalEmbedding()
     splitter.split_text("A first sentence. A second one.")
-    clock = [time.perf_counter()]
+    clock, cpu = [time.perf_counter()], time.process_time()
     # Without this its reader puts path, size and dates into every chunk, and fewer words fit.
     reader = SimpleDirectoryReader(input_files=[file.path for file in sources.files], file_metadata=lambda _path: {})
     documents = reader.load_data()
@@ -92,14 +95,15 @@ def measure_llama_index(sources: Sources, folder: str) -> dict[str, Any]:
     clock.append(time.perf_counter())
     index.storage_context.persist(folder)
     clock.append(time.perf_counter())
+    cpu = time.process_time() - cpu
     spent = [after - before for before, after in pairwise(clock)]
     size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
     return {
         "way": "LlamaIndex alone", "documents": len(documents), "chunks": len(nodes),
         **{f"{stage} s": seconds for stage, seconds in zip(STAGES, spent, strict=True)},
         "total s": sum(spent), "ms/document": sum(spent) * 1000 / len(documents),
-        "query ms": milliseconds_per_question(index), "index MB": size, "driver MB": own_peak_mb(),
-        "Java MB": None, "worker MB": None, "opened MB": None,
+        "CPU ms/document": cpu * 1000 / len(documents), "query ms": milliseconds_per_question(index),
+        "index MB": size, "driver MB": own_peak_mb(), "Java MB": None, "worker MB": None, "opened MB": None,
     }  # fmt: skip
 
 
@@ -116,9 +120,8 @@ def milliseconds_per_question(index: Any) -> float:
 WAYS = (measure_spark, measure_llama_index)
 
 
-def measure(sources: Sources, repeat: int) -> list[dict[str, Any]]:
+def measure(sources: Sources, repeat: int) -> Iterator[dict[str, Any]]:
     """One row for each way: of its repetitions the one with the median total."""
-    rows = []
     for way in WAYS:
         tries = []
         for _ in range(repeat):
@@ -129,8 +132,7 @@ def measure(sources: Sources, repeat: int) -> list[dict[str, Any]]:
                     tries.append(pool.apply(way, (sources, folder)))
             finally:
                 shutil.rmtree(folder)
-        rows.append(sorted(tries, key=lambda row: float(row["total s"]))[len(tries) // 2])
-    return rows
+        yield sorted(tries, key=lambda row: float(row["total s"]))[len(tries) // 2]
 
 
 @click.command()
@@ -140,15 +142,20 @@ def measure(sources: Sources, repeat: int) -> list[dict[str, Any]]:
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures here, too.")
 def main(documents: tuple[int, ...], repeat: int, json_path: Path | None) -> None:
     list_sources(None, max(documents))  # written once, so that no row pays for it
-    rows = [row for number in sorted(documents) for row in measure(list_sources(None, number), repeat)]
-    columns = {"time": ["total s", *[f"{stage} s" for stage in STAGES], "ms/document", "query ms"],
+    rows = []
+    for number in sorted(documents):
+        for row in measure(list_sources(None, number), repeat):
+            click.echo(f"{row['way']}: {row['documents']:,} documents in {row['total s']:.1f} s")
+            rows.append(row)
+    columns = {"time": ["total s", *[f"{stage} s" for stage in STAGES], "ms/document", "CPU ms/document", "query ms"],
                "memory": ["index MB", "driver MB", "Java MB", "worker MB", "opened MB"]}  # fmt: skip
     for title, names in columns.items():
         kept = ["documents", "way", *(["chunks"] if title == "time" else []), *names]
         show_table([{name: row[name] for name in kept} for row in rows], title=f"{title}, {os.cpu_count()} cores")
     spark = [row for row in rows if row["way"] == "Spark and LanceDB"]
-    growth = spark[-1]["ms/document"] / spark[0]["ms/document"]
-    click.echo(f"Time per document at {spark[-1]['documents']:,} over that at {spark[0]['documents']:,}: {growth:.2f}")
+    growth = {name: spark[-1][name] / spark[0][name] for name in ("ms/document", "CPU ms/document")}
+    for name, ratio in growth.items():
+        click.echo(f"{name} at {spark[-1]['documents']:,} over that at {spark[0]['documents']:,}: {ratio:.2f}")
     driver = spark[-1]["driver MB"] + spark[-1]["Java MB"]
     click.echo(f"Driver with its Java at {spark[-1]['documents']:,} documents: {driver / 1024:.2f} GiB at most")
     if json_path:

@@ -286,7 +286,8 @@ def main(
 
 
 def report(outcome: Outcome, folder: Path) -> None:
-    show_table([{**answer.summary(), "first source": "\n".join(answer.sources)} for answer in outcome.answers])
+    shown = [answer.summary() | {"sources": "\n".join(answer.sources)} for answer in outcome.answers]
+    show_table([{name: row[name] for name in ("question", "answer", "sources")} for row in shown])
     click.echo(f"Index:   {folder}")
     last = outcome.answers[-1].trace_id if outcome.answers else None
     show("5.5", outcome.metrics, run_id=outcome.run_id, trace_id=last, trace_ids=len(outcome.answers))

@@ -11,7 +11,7 @@ partition that Spark runs twice leaves one copy.
     index.replace(contents, vectors)                  # in the workers
     index.remove(changes.removed)
 
-Importing this module is cheap. Sources: https://docs.lancedb.com/tables/update (merge insert).
+Importing it is cheap. Source: https://docs.lancedb.com/tables/update (merge insert).
 """
 
 import hashlib
@@ -22,7 +22,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -137,8 +136,13 @@ class DocumentIndex:
         self._database.create_table(TABLE, schema=self.schema, exist_ok=True)
 
     def end(self) -> None:
-        """Join the small files of many commits into few, and take the mark away."""
-        self.table.optimize(cleanup_older_than=OLD_VERSIONS)
+        """Join the small files of many commits into few, bring the index of words up to date, take the mark away."""
+        table = self.table
+        table.optimize(cleanup_older_than=OLD_VERSIONS)
+        if not table.list_indices() and table.count_rows():
+            from lancedb.index import FTS
+
+            table.create_index("text", config=FTS())
         self._path(UNFINISHED).unlink(missing_ok=True)
 
     @cached_property
@@ -165,10 +169,8 @@ class DocumentIndex:
         """Commit all chunks of these documents at once; chunks they had before are gone with it, and a document that
         has none now leaves the index.
 
-        May be called again with the same documents, and from several processes.
-
-        Args:
-            vectors: of all chunks in their order, float32 array (chunks, dimensions); None when there are no chunks.
+        May be called again with the same documents, and from several processes. vectors: of all chunks in their order,
+        float32 array (chunks, dimensions); None when there are no chunks.
         """
         merge = self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         merge = merge.when_not_matched_by_source_delete(_in([content.name for content in contents]))
@@ -255,8 +257,7 @@ class DocumentIndex:
 def default_folder(documents: Path, settings: IndexSettings, *, resume: bool = False) -> Path:
     """Where the index of a folder of documents is kept: one for each folder and settings, none replaces another.
 
-    Raises:
-        InputError: a job is to be resumed, and the one that was interrupted for these documents had other settings.
+    Raises InputError: the job to be resumed had other settings.
     """
     chosen = _digest(json.dumps(asdict(settings), sort_keys=True))
     of_folder = DEFAULT_FOLDER / f"{documents.name}-{_digest(str(documents.absolute()))}"
@@ -271,11 +272,9 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
-def slices(items: Sequence[T] | Iterator[T], size: int) -> Iterator[list[T]]:
-    """Lists of at most `size` items, in order."""
-    iterator = iter(items)
-    while part := list(islice(iterator, size)):
-        yield part
+def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Parts of at most `size` items, in order."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _in(documents: Sequence[str]) -> str:

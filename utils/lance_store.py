@@ -11,7 +11,8 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore, Vector
 
 
 class LanceStore(BasePydanticVectorStore):
-    """Searches DataFrame[id, document, text, vector] by cosine. Every chunk's metadata says its document.
+    """Searches DataFrame[id, document, text, vector] by cosine and, where the table has an index of its words, by these
+    too: both rankings are joined by reciprocal rank fusion. Every chunk's metadata says its document.
 
     Below some hundred thousand chunks an exact scan is quick enough; a larger table wants `table.create_index`.
     """
@@ -24,11 +25,18 @@ class LanceStore(BasePydanticVectorStore):
         return self.table
 
     def query(self, query: VectorStoreQuery, **_kwargs: Any) -> VectorStoreQueryResult:
-        """The chunks nearest to the question; similarities are cosines, best first."""
-        search = self.table.search(query.query_embedding).distance_type("cosine").limit(query.similarity_top_k)
-        rows = search.select(["id", "document", "text", "_distance"]).to_list()
+        """The best chunks for the question, best first; similarities are cosines, or scores of the fusion."""
+        by_words = bool(query.query_str) and any(index.columns == ["text"] for index in self.table.list_indices())
+        if by_words:
+            from lancedb.rerankers import RRFReranker
+
+            search = self.table.search(query_type="hybrid").vector(query.query_embedding).text(query.query_str)
+            search = search.rerank(RRFReranker())
+        else:
+            search = self.table.search(query.query_embedding)
+        rows = search.distance_type("cosine").limit(query.similarity_top_k).to_list()
         nodes = [TextNode(id_=r["id"], text=r["text"], metadata={"document": r["document"]}) for r in rows]
-        similarities = [1 - row["_distance"] for row in rows]
+        similarities = [row["_relevance_score"] if by_words else 1 - row["_distance"] for row in rows]
         return VectorStoreQueryResult(nodes=nodes, similarities=similarities, ids=[row["id"] for row in rows])
 
     def add(self, nodes: Any, **_kwargs: Any) -> list[str]:

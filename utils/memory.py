@@ -1,5 +1,6 @@
-"""How much memory processes took at most: what the operating system counted, not an estimate."""
+"""How much memory and CPU processes took: what the operating system counted, not an estimate."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,27 @@ def peak_mb(pid: int) -> float | None:
     except OSError:
         return None
     return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def tree_cpu_s() -> float | None:
+    """CPU seconds that this process and all that it started and that still run have used; None but on Linux.
+
+    Unlike the time that passes it hardly depends on what else the machine does.
+    """
+    parents: dict[int, int] = {}
+    spent: dict[int, float] = {}
+    ticks = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        parents[int(path.parent.name)] = int(fields[1])
+        spent[int(path.parent.name)] = (int(fields[11]) + int(fields[12])) / ticks
+    family = {os.getpid()} & spent.keys()
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(spent[pid] for pid in family) or None
 
 
 def jvm_peak_mb(session: "SparkSession") -> float | None:

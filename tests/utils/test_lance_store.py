@@ -32,6 +32,28 @@ def test_a_retriever_finds_the_nearest_chunk_with_its_cosine_and_its_document(in
     assert found[0].get_score() > found[1].get_score()
 
 
+@pytest.mark.parametrize("question", ["Which boats have masts?", "???", 'it\'s "quoted" AND (odd', "Überläufer"])
+def test_with_an_index_of_words_both_rankings_are_joined(index, question):
+    from llama_index.core import VectorStoreIndex
+
+    index.end()
+    opened = VectorStoreIndex.from_vector_store(LanceStore(table=index.table), embed_model=LexicalEmbedding())
+    found = opened.as_retriever(similarity_top_k=2).retrieve(question)
+    assert len(found) == 2 and found[0].get_score() >= found[1].get_score() > 0
+    assert "masts" not in question or found[0].metadata == {"document": "boats"}
+
+
+def test_documents_that_came_after_the_index_of_words_are_found(index):
+    from llama_index.core import VectorStoreIndex
+
+    index.end()
+    index.replace([Content("ships", "1", ["A schooner carries gaff sails."])], embed_lexically(["A schooner."]))
+    index.end()
+    opened = VectorStoreIndex.from_vector_store(LanceStore(table=index.table), embed_model=LexicalEmbedding())
+    found = opened.as_retriever(similarity_top_k=2).retrieve("gaff")  # the first by words, and the first by vectors
+    assert {"document": "ships"} in [node.metadata for node in found]
+
+
 def test_more_asked_than_there_is(index):
     from llama_index.core import VectorStoreIndex
 
