@@ -7,7 +7,8 @@
 
 Markers: `<!-- output: COMMAND -->`, `<!-- goals: KIND MODULE -->` (or `all`), `<!-- exercises: MODULE -->` and
 `<!-- versions -->`; in README.md `<!-- lessons -->`; each up to the next `<!-- end -->`. The commands run in the order
-in which they stand, in a store that is thrown away. A lesson whose extra is not installed is named and keeps its output.
+in which they stand, in a store that is thrown away. A lesson whose extra is not installed is named and keeps its
+output.
 """
 
 import importlib.util

@@ -621,6 +621,9 @@ def test_bounded_loop_lacks(store, part, said):
     assert said in (missing("8.1b") or "")
     write_loop()
     assert missing("8.1b") is None
+
+
+@pytest.mark.parametrize(
     ("statement", "said"),
     [
         ("UPDATE latest_metrics SET value = 0 WHERE key = 'differs_from_words'", "as the words alone do"),
