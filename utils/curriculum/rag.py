@@ -156,7 +156,7 @@ LESSONS: tuple[Lesson, ...] = (
             "A worker is killed after it wrote its chunks and before it could say so. What keeps them from being there "
             "twice when Spark runs its partition again?",
             "Which flags make every vector of the index useless, and what does the command say when you change one?",
-            "Look at utils/incremental_index.py::compare and ::replace, then at "
+            "Look at utils/incremental_index.py::compare and utils/incremental_index.py::replace, then at "
             "spark/spark_rag_at_scale.py::embed_and_commit.",
         ),
     ),
