@@ -20,6 +20,7 @@ from mlflow.entities import Run, SpanType, Trace
 from tests.conftest import ROOT
 from tests.stub_server import closed_url
 from utils import curriculum
+from utils.exercise_checks.agents import REPEATS
 from utils.exercise_checks.common import NOT_RUN
 from utils.exercise_checks.fundamentals import BASELINE
 from utils.exercise_checks.rag import FEEDBACK
@@ -30,7 +31,7 @@ from utils.lesson_context import tagged
 from utils.progress import Store
 
 EACH = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.id)
-WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "5.2b")]
+WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.3a", "5.2b")]
 AT_THE_START = {
     "1.1a": f"trained no regressor of your own: its parameter regressor is {BASELINE}",
     "1.1b": "has 0 logged models: log at least 3 checkpoints",
@@ -38,6 +39,7 @@ AT_THE_START = {
     "2.2a": "has only version 1: register your wording as the second",
     "3.1a": "is linked to no version of ticket-triage",
     "3.1b": "production points at version 2 of support-greeting, the newest",
+    "4.3a": f"has no feedback {REPEATS} on its first turn",
     "5.2a": "has 0 nested runs: start one with nested=True",
     "5.2b": f"has no feedback {FEEDBACK}",
 }
@@ -403,6 +405,27 @@ def test_roll_back_lacks_the_alias_the_tag_or_the_next_call(solved):
     assert "production points at version 2 of support-greeting, the newest" in (missing("3.1b") or "")
     mlflow.genai.delete_prompt_alias("support-greeting", "production")
     assert "production of support-greeting points at no version" in (missing("3.1b") or "")
+
+
+def test_session_scorer_lacks_a_verdict_that_is_true(solved):
+    left = solved("4.3a")
+    for trace in (trace for trace in left.traces if trace.info.assessments):
+        (given,) = trace.info.assessments
+        session = trace.info.trace_metadata["mlflow.trace.session"]
+        mlflow.log_feedback(trace_id=trace.info.trace_id, name=REPEATS, value=not given.value)
+        truth = "an answer comes twice" if given.value else "no answer comes twice"
+        assert f"of the session {session} is {not given.value}, but in its 3 turns {truth}" in (missing("4.3a") or "")
+        mlflow.log_feedback(trace_id=trace.info.trace_id, name=REPEATS, value="yes")
+        assert "is 'yes', neither True nor False" in (missing("4.3a") or "")
+        mlflow.log_feedback(trace_id=trace.info.trace_id, name=REPEATS, value=given.value)
+        assert missing("4.3a") is None
+
+
+def test_session_scorer_lacks_a_session(solved):
+    left = solved("4.3a")
+    ben = [t.info.trace_id for t in left.traces if t.info.trace_metadata["mlflow.trace.session"].startswith("ben")]
+    left.client.delete_traces(left.traces[0].info.experiment_id, trace_ids=ben)
+    assert "holds the traces of 1 sessions: two are to be judged" in (missing("4.3a") or "")
 
 
 @pytest.mark.parametrize(

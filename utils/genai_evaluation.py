@@ -1,12 +1,15 @@
 """What an evaluation left in the store, counted: MLflow itself only warns when a scorer fails or a trace is missing."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from utils.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from mlflow.entities import Trace
 
 # What the user has set wins. SQLite has one writer: more rows at once only wait for it.
 SETTINGS = {"MLFLOW_GENAI_EVAL_SKIP_TRACE_VALIDATION": "true", "MLFLOW_GENAI_EVAL_MAX_WORKERS": "4"}
@@ -47,4 +50,29 @@ def read_scores(run_id: str, scorer: str, rows: int) -> dict[int, Any]:
         scores[int(root.inputs["row"])] = values[0]
     if len(scores) != rows or len(traces) != rows:
         raise CheckFailed(f"{len(traces)} traces for {rows} rows in the run {run_id}", "look at the run's Traces")
+    return scores
+
+
+def read_session_scores(traces: Sequence["Trace"], scorers: Sequence[str]) -> dict[str, Any]:
+    """The newest value of each scorer for one session, from the trace of its first turn, where MLflow keeps it.
+
+    Args:
+        traces: of the session, read after the evaluation, at least one.
+        scorers: names of session-level scorers.
+
+    Raises:
+        CheckFailed: a scorer gave no value.
+    """
+    first = min(traces, key=lambda trace: trace.info.timestamp_ms)
+    scores = {}
+    for name in scorers:
+        given = [item for item in first.info.assessments if item.name == name]
+        newest = max(given, key=lambda item: item.create_time_ms, default=None)
+        if newest is None or newest.value is None:
+            why = f": {newest.error.error_message}" if newest is not None and newest.error else ""
+            raise CheckFailed(
+                f"{name} gave no value for the session of trace {first.info.trace_id}{why}",
+                f"mlflow.get_trace({first.info.trace_id!r})",
+            )
+        scores[name] = newest.value
     return scores

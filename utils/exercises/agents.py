@@ -1,5 +1,25 @@
 """Module 4: Agents."""
 
+from utils.exercise_checks import agents
 from utils.exercises.entries import Exercise
 
-EXERCISES: tuple[Exercise, ...] = ()
+EXERCISES: tuple[Exercise, ...] = (
+    Exercise(
+        id="4.3a",
+        title="Write a scorer of your own for whole conversations",
+        file="genai/exercises/repeated_answers.py",
+        task="Two people talk to the desk of a library, each in a session. Write a scorer that gets a whole session, and "
+        "says True when an answer of the assistant in it is the same as an earlier one. Name it repeats_itself, and let "
+        "MLflow store what it says about both sessions.",
+        proof="two sessions, each with a feedback repeats_itself that is true of its answers",
+        hints=(
+            "Can you tell from one turn alone that an answer is a repetition?",
+            "A scorer's parameters say what it is given: inputs, outputs, trace. Which one stands for all turns of a "
+            "conversation?",
+            "A conversation has one score and several traces. On which of them does MLflow keep it?",
+            "Look at genai/agents/conversational_agent.py::score; then compare with "
+            "tests/solutions/repeated_answers.py.",
+        ),
+        check=agents.find_session_scorer,
+    ),
+)

@@ -1,18 +1,26 @@
 """Module 4: Agents."""
 
-from utils.goals.entries import Goal, later
+from utils.goals.entries import Goal, asked, later, proved, run, trace
+
+TALK = "uv run mlflow-conversational-agent"
 
 LEARNING = (
     later("learning", "4.1", "An agent's answer is explained step by step from its trace."),
     later("learning", "4.2", "Which tools help is known from measurements, not from the list of tools."),
-    later("learning", "4.3", "An agent remembers a conversation, also after a restart."),
+    asked("learning", "4.3", "Can you say what of a conversation must be on disk, and what only in its traces?",
+          "uv run mlflow-learn hint 4.3 2"),
     later("learning", "4.4", "An agent fails in a way that its user and its trace both show."),
 )  # fmt: skip
 
 CRITERIA = (
     later("criterion", "4.1", "A question to the agent is one trace with its model and tool calls."),
     later("criterion", "4.2", "Right tool, right arguments and right answer are scored apart."),
-    later("criterion", "4.3", "A conversation is one session that goes on after a restart."),
+    proved("criterion", "4.3", "A conversation is a session: each turn is one trace that carries its name.",
+           TALK, trace("turn", "metadata.`mlflow.trace.session` != ''", minimum=2)),
+    proved("criterion", "4.3", "What the agent remembered after each turn stands in a run of the session.",
+           TALK, run("metrics.messages >= 4 AND params.session != ''")),
+    proved("criterion", "4.3", "Whole conversations have a score for retention, completeness and frustration.",
+           TALK, trace("turn", "feedback.knowledge_retention LIKE '%'")),
     later("criterion", "4.4", "Time to first token, retries, a fallback and an approval are visible in traces."),
     later("criterion", "4.5", "A follow-up question is answered with sources, or declined."),
 )  # fmt: skip

@@ -1,0 +1,46 @@
+"""Module 4: what whole conversations are judged by."""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from utils.exercise_checks.common import exercise_runs, exercise_traces, first_lack
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run, Trace
+
+REPEATS = "repeats_itself"
+SESSION, SOURCE_RUN = "mlflow.trace.session", "mlflow.sourceRun"
+
+
+def find_session_scorer(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """4.3a: at least two sessions, and on the first turn of each a feedback that is true of its answers."""
+    traces = exercise_traces(client, experiments, "4.3a")
+
+    def lacks(run: "Run") -> str | None:
+        sessions: dict[str, list[Trace]] = defaultdict(list)
+        for trace in traces:
+            session = trace.info.trace_metadata.get(SESSION)
+            if session and trace.info.trace_metadata.get(SOURCE_RUN) == run.info.run_id:
+                sessions[session].append(trace)
+        if len(sessions) < 2:
+            return f"the run {run.info.run_name} holds the traces of {len(sessions)} sessions: two are to be judged"
+        return next((found for name, turns in sessions.items() if (found := _lacks_verdict(name, turns))), None)
+
+    return first_lack(exercise_runs(client, experiments, "4.3a"), lacks)
+
+
+def _lacks_verdict(session: str, turns: list["Trace"]) -> str | None:
+    turns = sorted(turns, key=lambda trace: trace.info.timestamp_ms)
+    given = [item for item in turns[0].info.assessments if item.name == REPEATS]
+    if not given:
+        return f"the session {session} has no feedback {REPEATS} on its first turn"
+    says = max(given, key=lambda item: item.create_time_ms).value
+    if not isinstance(says, bool):
+        return f"the feedback {REPEATS} of the session {session} is {says!r}, neither True nor False"
+    answers = [str(next(span.outputs for span in trace.data.spans if span.parent_id is None)) for trace in turns]
+    repeated = len(set(answers)) < len(answers)
+    if says != repeated:
+        truth = "an answer comes twice" if repeated else "no answer comes twice"
+        return f"the feedback {REPEATS} of the session {session} is {says}, but in its {len(turns)} turns {truth}"
+    return None
