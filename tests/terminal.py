@@ -21,7 +21,7 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-            env={**os.environ, "TERM": "dumb", **environment}, preexec_fn=_take_terminal,
+            env={**os.environ, "TERM": "dumb", **environment}, preexec_fn=_take_terminal,  # noqa: PLW1509  it makes one system call
         )  # fmt: skip
         os.close(theirs)
         self.seen = ""

@@ -31,7 +31,7 @@ from utils.lesson_context import tagged
 from utils.progress import Store
 
 EACH = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.id)
-WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.3a", "5.2b")]
+WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.3a", "5.2b")]
 AT_THE_START = {
     "1.1a": f"trained no regressor of your own: its parameter regressor is {BASELINE}",
     "1.1b": "has 0 logged models: log at least 3 checkpoints",
@@ -39,6 +39,7 @@ AT_THE_START = {
     "2.2a": "has only version 1: register your wording as the second",
     "3.1a": "is linked to no version of ticket-triage",
     "3.1b": "production points at version 2 of support-greeting, the newest",
+    "4.1a": "shows no call of a tool of your own (tools called: none)",
     "4.3a": f"has no feedback {REPEATS} on its first turn",
     "5.2a": "has 0 nested runs: start one with nested=True",
     "5.2b": f"has no feedback {FEEDBACK}",
@@ -405,6 +406,32 @@ def test_roll_back_lacks_the_alias_the_tag_or_the_next_call(solved):
     assert "production points at version 2 of support-greeting, the newest" in (missing("3.1b") or "")
     mlflow.genai.delete_prompt_alias("support-greeting", "production")
     assert "production of support-greeting points at no version" in (missing("3.1b") or "")
+
+
+def write_request(result: str, answer: str, tool: str = "count_words") -> None:
+    """A request whose tool returned this and whose answer is that."""
+    with tagged(exercise="4.1a"), mlflow.start_span("count-agent", span_type=SpanType.AGENT) as root:
+        with mlflow.start_span(tool, span_type=SpanType.TOOL) as span:
+            span.set_outputs(result)
+        root.set_outputs(answer)
+    mlflow.flush_trace_async_logging()
+
+
+@pytest.mark.parametrize(
+    ("tool", "result", "answer", "said"),
+    [
+        ("calculator", "350", "It has 350 words.", "(tools called: calculator)"),
+        ("count_words", "error: no such document", "It failed.", "count_words failed in the trace"),
+        ("count_words", "350", "It has many words.", "holds no number that count_words returned"),
+        ("count_words", "350", "It has 1350 words.", "holds no number that count_words returned"),
+    ],
+)
+def test_own_tool_lacks_a_call_a_result_or_its_number(store, tool, result, answer, said):
+    mlflow.set_experiment("4-agents")
+    write_request(result, answer, tool)
+    assert said in (missing("4.1a") or "")
+    write_request("350", "The document has 350 words.")
+    assert missing("4.1a") is None
 
 
 def test_session_scorer_lacks_a_verdict_that_is_true(solved):

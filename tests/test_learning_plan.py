@@ -341,7 +341,9 @@ def test_the_outputs_in_the_plan_are_what_the_commands_print(run_command):
 
 def test_the_table_of_lessons_in_readme_is_the_manifest():
     assert refresh_plan.with_table(README) == README
-    assert all(f"| {entry.number} | {entry.title} | `uv run {entry.command}` |" in README for entry in curriculum.LESSONS)
+    assert all(
+        f"| {entry.number} | {entry.title} | `uv run {entry.command}` |" in README for entry in curriculum.LESSONS
+    )
 
 
 def test_the_lists_in_the_plan_are_the_goals():

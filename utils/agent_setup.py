@@ -1,14 +1,18 @@
 """What all agents share: what a request cost, and what its trace says about the tools that were called."""
 
 import json
+import statistics
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from utils.errors import JobFailed
 from utils.llm_backends import Backend
+from utils.model_servers import describe_failed_call
 from utils.pricing import Usage, cost_usd
+from utils.span_tree import duration_ms, roots
 
 if TYPE_CHECKING:
     from mlflow.entities import LiveSpan, Trace
@@ -48,7 +52,7 @@ def priced_spans(llm: Backend) -> Iterator[None]:
             calls = counted.pop(span.trace_id, [])
             span.set_attributes({ROOT_CALLS: len(calls), ROOT_TOKENS: sum(tokens for tokens, _ in calls)})
             costs = [cost for _, cost in calls if cost is not None]
-            if len(costs) == len(calls):
+            if calls and len(costs) == len(calls):
                 span.set_attribute(ROOT_COST, sum(costs))
 
     with mlflow.tracing.configure(span_processors=[price]):
@@ -75,6 +79,77 @@ def tool_calls(trace: "Trace") -> list[ToolCall]:
         failed = span.status.status_code == "ERROR" or result.startswith("error:")
         found.append(ToolCall(span.name, _arguments(span.inputs), result, failed, span.span_id))
     return found
+
+
+def ask_once(ask: Callable[[str], object], question: str) -> str:
+    """Serve one request and give back the id of its trace.
+
+    Where the model's server fails on it, the trace says so (state ERROR) and the next request can be served: small
+    models break off their own tool calls, and one request is no reason to end a job. Any other exception is raised.
+    """
+    import mlflow
+
+    try:
+        ask(question)
+    except Exception as error:
+        if not describe_failed_call(error):
+            raise
+    trace_id = mlflow.get_last_active_trace_id()
+    assert trace_id, "the agent's root opens a trace"
+    return trace_id
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one request took, read from its trace. tools: names in the order of the calls. cost_usd: None if unknown.
+
+    answer: empty where the request failed.
+    """
+
+    trace_id: str
+    failed: bool
+    answer: str
+    tools: tuple[str, ...]
+    model_calls: int
+    tokens: int
+    cost_usd: float | None
+    latency_ms: float
+
+
+def read_request(trace: "Trace") -> Request:
+    """Read a trace that was made inside priced_spans; a trace with two roots raises ValueError."""
+    (root,) = roots(trace)
+    return Request(
+        trace_id=trace.info.trace_id,
+        failed=trace.info.state == "ERROR",
+        answer="" if root.outputs is None else str(root.outputs),
+        tools=tuple(call.name for call in tool_calls(trace)),
+        model_calls=root.get_attribute(ROOT_CALLS),
+        tokens=root.get_attribute(ROOT_TOKENS),
+        cost_usd=root.get_attribute(ROOT_COST),
+        latency_ms=duration_ms(root),
+    )
+
+
+def sum_requests(requests: Sequence[Request]) -> dict[str, float]:
+    """Metrics over at least one request: sums, and the median latency; a cost only when each answered one has it.
+
+    Raises:
+        JobFailed: the model's server failed on every request.
+    """
+    if all(request.failed for request in requests):
+        raise JobFailed(f"the model's server failed on all {len(requests)} requests", JobFailed.CURE)
+    metrics: dict[str, float] = {
+        "requests": len(requests),
+        "failed_requests": sum(request.failed for request in requests),
+        "model_calls": sum(request.model_calls for request in requests),
+        "tool_calls": sum(len(request.tools) for request in requests),
+        "tokens": sum(request.tokens for request in requests),
+        "p50_ms": statistics.median(request.latency_ms for request in requests),
+    }
+    costs = [request.cost_usd for request in requests if not request.failed and request.cost_usd is not None]
+    known = len(costs) == sum(not request.failed for request in requests)
+    return metrics | ({"cost_usd": sum(costs)} if known else {})
 
 
 def _arguments(inputs: Any) -> dict[str, Any]:

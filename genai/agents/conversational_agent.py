@@ -6,20 +6,17 @@ Run it:   uv run mlflow-conversational-agent
           uv run mlflow-conversational-agent --session tea --say "My name is Ada." --say "What is my name?"
           uv run mlflow-conversational-agent --session tea --score
 Look at:  uv run mlflow ui  ->  4-agents  ->  Sessions: each conversation, its turns, and its three scores
-Change:   run it with --window 1, so that the model sees the newest turn only; which score changes, and whose fault is it?
+Change:   run it with --window 1, so that the model is shown one turn only; which score changes?
 Docs:     https://mlflow.org/docs/latest/genai/tracing/track-users-sessions/
 """
 
 import re
-import sys
+import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from io import TextIOWrapper
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
-from uuid import uuid4
 
 import click
 import mlflow
@@ -27,7 +24,7 @@ from mlflow.entities import LoggedModel, SpanEvent, SpanType, Trace
 from mlflow.genai.scorers import ConversationCompleteness, KnowledgeRetention, UserFrustration
 
 from utils.agent_setup import priced_spans, tool_calls
-from utils.cli import Steps, lesson, show, show_table, waiting
+from utils.cli import Steps, lesson, show, show_table, typed_lines, waiting
 from utils.conversation_memory import Memory, open_memory
 from utils.document_search import DocumentSearch
 from utils.errors import InputError
@@ -38,7 +35,6 @@ from utils.mlflow_setup import STATE_DIR
 from utils.options import BackendOptions
 from utils.prompt_utils import use_alias
 from utils.sample_documents import CORPUS
-from utils.span_tree import duration_ms, roots
 
 NAME, PROMPT, ALIAS = "conversational-agent", "conversation-agent", "production"
 SYSTEM = """You talk with a developer about MLflow. Answer in one or two sentences.
@@ -78,17 +74,9 @@ class Outcome:
     scores: list[dict[str, Any]]  # one row for each session that was scored
 
 
-def build_agent(llm: Backend, memory: Memory, prompt_uri: str, window: int) -> Any:
-    """A model, a tool, a checkpointer, and three hooks around them."""
-    from langchain.agents import AgentState, create_agent
-    from langchain.agents.middleware import ToolCallLimitMiddleware, after_agent, dynamic_prompt, wrap_model_call
+def make_search() -> Any:
+    """The agent's tool. The text is for the model; the file names stay beside it, in the memory."""
     from langchain_core.tools import tool
-
-    class Conversation(AgentState, total=False):
-        """Besides the messages a checkpoint holds what we count."""
-
-        turns: int
-        documents: list[str]
 
     documents = DocumentSearch(CORPUS)
 
@@ -99,22 +87,31 @@ def build_agent(llm: Backend, memory: Memory, prompt_uri: str, window: int) -> A
         text = "\n".join(f"[{hit.document}] {hit.snippet}" for hit in hits)
         return text or "No document holds these words.", [hit.document for hit in hits]
 
-    @dynamic_prompt
-    def rules(_request: Any) -> str:
-        return str(mlflow.genai.load_prompt(prompt_uri).format())  # at each call: a moved alias reaches old sessions
+    return search_documents
+
+
+def build_agent(llm: Backend, memory: Memory, prompt_uri: str, window: int) -> Any:
+    """A model, a tool, a checkpointer, and hooks around them."""
+    from langchain.agents import AgentState, create_agent
+    from langchain.agents.middleware import ToolCallLimitMiddleware, after_agent, wrap_model_call
+
+    class Conversation(AgentState, total=False):  # besides the messages, a checkpoint holds what we count
+        turns: int
+        documents: list[str]
 
     @wrap_model_call
-    def newest_turns(request: Any, handler: Callable[[Any], Any]) -> Any:
-        """The memory keeps everything; the model is shown the newest turns."""
-        return handler(request.override(messages=last_turns(request.messages, window)))
+    def show_newest(request: Any, handler: Callable[[Any], Any]) -> Any:
+        """The memory keeps everything; the model is shown the newest turns, and the rules as they are now."""
+        rules = mlflow.genai.load_prompt(prompt_uri).format()
+        return handler(request.override(system_prompt=rules, messages=last_turns(request.messages, window)))
 
     @after_agent(state_schema=Conversation)
     def count(state: Any, _runtime: Any) -> dict[str, Any]:
         found = [name for message in state["messages"] for name in getattr(message, "artifact", None) or ()]
         return {"turns": state.get("turns", 0) + 1, "documents": list(dict.fromkeys(found))}
 
-    hooks: Any = [rules, newest_turns, count, ToolCallLimitMiddleware(run_limit=MAX_CALLS, exit_behavior="end")]
-    return create_agent(llm.chat_model(), [search_documents], middleware=hooks, checkpointer=memory.saver, name=NAME)
+    hooks: Any = [show_newest, count, ToolCallLimitMiddleware(run_limit=MAX_CALLS, exit_behavior="end")]
+    return create_agent(llm.chat_model(), [make_search()], middleware=hooks, checkpointer=memory.saver, name=NAME)
 
 
 def last_turns(messages: list[Any], window: int) -> list[Any]:
@@ -156,22 +153,6 @@ def talk(agent: Any, memory: Memory, session: str, user: str, questions: Iterabl
         mlflow.flush_trace_async_logging()  # a kill at the next prompt loses nothing that was answered
 
 
-def typed() -> Iterator[str]:
-    """What is typed in the terminal, up to Ctrl-D, or Ctrl-C at the prompt."""
-    with suppress(ImportError):  # not there on Windows
-        import readline  # noqa: F401  arrow keys, and what was typed before
-    if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")
-    while True:
-        try:
-            line = input("you>   ")
-        except (EOFError, KeyboardInterrupt):
-            click.echo()
-            return
-        if line.strip():
-            yield line.strip()
-
-
 def score(llm: Backend, sessions: list[str]) -> list[dict[str, Any]]:
     """Judge whole conversations. MLflow stores a session's scores on the trace of its first turn."""
     judge = llm.judge()["model"]
@@ -188,33 +169,21 @@ def traces_of(session: str) -> list[Trace]:
     return mlflow.search_traces(filter_string=mine, order_by=["timestamp_ms ASC"], return_type="list")
 
 
-def track_turns(turns: list[Turn]) -> None:
-    """What each session remembered after each turn: a nested run each, the turn as the step."""
+def track_turns(turns: list[Turn]) -> list[dict[str, Any]]:
+    """What each session remembered after each turn: a nested run each, the turn as the step. Returns rows to show."""
+    rows = []
     for session in dict.fromkeys(turn.session for turn in turns):
         with mlflow.start_run(run_name=session, nested=True):
             mlflow.log_param("session", session)
             for turn in (turn for turn in turns if turn.session == session):
-                usage = mlflow.get_trace(turn.trace_id).info.token_usage or {}
-                remembered = {"messages": turn.messages, "documents": len(turn.documents)}
-                mlflow.log_metrics({**remembered, "prompt_tokens": usage.get("input_tokens", 0)}, step=turn.turn)
-
-
-def show_turns(turns: list[Turn]) -> None:
-    rows = []
-    for turn in turns:
-        trace = mlflow.get_trace(turn.trace_id)
-        rows.append(
-            {
-                "session": turn.session,
-                "turn": turn.turn,
-                "question": shorten(turn.question, 40, placeholder=" …"),
-                "tools": ", ".join(call.name for call in tool_calls(trace)) or "none",
-                "messages": turn.messages,
-                "prompt tokens": (trace.info.token_usage or {}).get("input_tokens"),
-                "ms": int(duration_ms(roots(trace)[0])),
-            }
-        )
-    show_table(rows)
+                trace = mlflow.get_trace(turn.trace_id)
+                tokens = (trace.info.token_usage or {}).get("input_tokens", 0)
+                remembered = {"messages": turn.messages, "documents": len(turn.documents), "prompt_tokens": tokens}
+                mlflow.log_metrics(remembered, step=turn.turn)
+                tools = ", ".join(call.name for call in tool_calls(trace)) or "none"
+                asked = shorten(turn.question, 34, placeholder=" …")
+                rows.append({"session": session, "turn": turn.turn, "question": asked, "tools": tools, **remembered})
+    return rows
 
 
 def create_version(llm: Backend, prompt_uri: str, window: int) -> LoggedModel:
@@ -227,7 +196,7 @@ def create_version(llm: Backend, prompt_uri: str, window: int) -> LoggedModel:
 def run_script(llm: Backend, folder: Path, prompt_uri: str, window: int, steps: Steps) -> list[Turn]:
     """Two people talk to the agent, and between two of their questions its memory is closed and opened again."""
     turns: list[Turn] = []
-    names = {user: f"{user}-{uuid4().hex[:6]}" for user in SCRIPT}
+    names = {user: f"{user}-{secrets.randbelow(10**6):06}" for user in SCRIPT}
     for half in range(2):
         with open_memory(folder) as memory:
             agent = build_agent(llm, memory, prompt_uri, window)
@@ -271,9 +240,9 @@ def run(
                 turns = run_talk(llm, folder, prompt_uri, window, session or "", said, steps)
 
         # 2. What was remembered after each turn
-        track_turns(turns)
+        rows = track_turns(turns)
         steps(f"{len(turns)} turns, each one trace")
-        show_turns(turns)
+        show_table(rows)
 
         # 3. Whole conversations, judged
         sessions = [session] if session else list(dict.fromkeys(turn.session for turn in turns))
@@ -293,7 +262,7 @@ def choose_session(session: str | None, chat: bool, say: tuple[str, ...], judged
     if chat and say:
         raise InputError("--chat and --say do not go together", "--chat, and type it there")
     if session is None:
-        return f"talk-{uuid4().hex[:6]}" if chat or say else None
+        return f"talk-{secrets.randbelow(10**6):06}" if chat or say else None
     if not SESSION_NAME.fullmatch(session):
         raise InputError(f"{session!r} cannot be a session's name", "1 to 80 letters, digits, dots, _ and -")
     if not (chat or say or judged):
@@ -318,14 +287,13 @@ def main(
     backend: BackendOptions,
 ) -> None:  # fmt: skip
     named = choose_session(session, chat, say, judged)
-    said = None if named is None else typed() if chat else say
+    said = None if named is None else typed_lines("you>   ") if chat else say
     with open_backend(backend) as llm:
         outcome = run(llm, output or STATE_DIR, window, named, said, judged or named is None)
     last = outcome.turns[-1] if outcome.turns else None
-    measured: dict[str, Any] = {"sessions": len({turn.session for turn in outcome.turns}), "turns": len(outcome.turns)}
-    if going_on := named or (last and last.session):
-        click.echo(f"Go on:   uv run mlflow-conversational-agent --session {going_on} --chat")
-    show("4.3", measured, run_id=outcome.run_id, trace_id=last and last.trace_id, trace_ids=len(outcome.turns))
+    measured = {"sessions": len({turn.session for turn in outcome.turns}), "turns": len(outcome.turns)}
+    click.echo(f"Go on:   uv run mlflow-conversational-agent --session {last.session if last else named} --chat")
+    show("4.3", measured, run_id=outcome.run_id, trace_id=last.trace_id if last else None, trace_ids=len(outcome.turns))
 
 
 if __name__ == "__main__":

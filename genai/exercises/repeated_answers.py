@@ -1,8 +1,8 @@
 """4.3a Write a scorer of your own for whole conversations.
 
-Two people talk to the desk of a library, each in a session. Write a scorer that gets a whole session, and says True when
-an answer of the assistant in it is the same as an earlier one. Name it repeats_itself, and let MLflow store what it says
-about both sessions.
+Two people talk to the desk of a library, each in a session. Write a scorer that gets a whole session, and says True
+when an answer of the assistant in it is the same as an earlier one. Name it repeats_itself, and let MLflow store what
+it says about both sessions.
 
 Run it:   uv run python genai/exercises/repeated_answers.py
 Check:    uv run mlflow-learn check 4.3a
@@ -22,7 +22,7 @@ from utils.options import BackendOptions
 NAME = "repeats_itself"
 RULES = """Answer in one sentence from the passage only.
 
-Passage: The library opens at nine and closes at six. A book may be kept for three weeks. A lost card costs four euros."""
+Passage: The library opens at nine. A book may be kept for three weeks. A lost card costs four euros."""
 ASKED = {
     "ada": ("When does the library open?", "How long may a book be kept?", "What does a lost card cost?"),
     "ben": ("What does a lost card cost?", "And what does a new card cost?", "And a stolen card?"),

@@ -7,12 +7,13 @@ import time
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import mlflow
 import pytest
 from click.testing import CliRunner
 from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
-from langchain_core.messages import AIMessage, HumanMessage, ToolCall
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCall
 from mlflow import MlflowClient
 from mlflow.entities import Trace
 
@@ -218,15 +219,15 @@ class Looping(FakeMessagesListChatModel):
 
 def test_a_loop_of_tool_calls_ends(store, tmp_path):
     mlflow.set_experiment("4-agents")
-    calls = [
+    calls: list[BaseMessage] = [
         AIMessage("", tool_calls=[ToolCall(name="search_documents", args={"query": "x"}, id=str(n))]) for n in range(99)
     ]
-    llm = SimpleNamespace(chat_model=lambda: Looping(responses=calls))
+    llm: Any = SimpleNamespace(chat_model=lambda: Looping(responses=calls))
     with open_memory(tmp_path) as memory:
         agent = build_agent(llm, memory, use_alias(PROMPT, "production", SYSTEM), 0)
         state = agent.invoke({"messages": [("user", "x")]}, memory.resume(agent, "s"))
     assert sum(m.type == "tool" and m.status == "success" for m in state["messages"]) == MAX_CALLS
-    assert "limit" in state["messages"][-1].text
+    assert "limit" in state["messages"][-1].text and state["turns"] == 1
 
 
 def test_the_window_begins_at_a_question():

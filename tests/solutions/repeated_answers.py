@@ -16,7 +16,7 @@ from utils.options import BackendOptions
 NAME = "repeats_itself"
 RULES = """Answer in one sentence from the passage only.
 
-Passage: The library opens at nine and closes at six. A book may be kept for three weeks. A lost card costs four euros."""
+Passage: The library opens at nine. A book may be kept for three weeks. A lost card costs four euros."""
 ASKED = {
     "ada": ("When does the library open?", "How long may a book be kept?", "What does a lost card cost?"),
     "ben": ("What does a lost card cost?", "And what does a new card cost?", "And a stolen card?"),

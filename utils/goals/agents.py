@@ -2,10 +2,12 @@
 
 from utils.goals.entries import Goal, asked, later, proved, run, trace
 
+SIMPLE = "uv run mlflow-simple-agent"
 TALK = "uv run mlflow-conversational-agent"
 
 LEARNING = (
-    later("learning", "4.1", "An agent's answer is explained step by step from its trace."),
+    asked("learning", "4.1", "Can you explain an agent's answer step by step from its trace?",
+          "uv run mlflow-learn hint 4.1 2"),
     later("learning", "4.2", "Which tools help is known from measurements, not from the list of tools."),
     asked("learning", "4.3", "Can you say what of a conversation must be on disk, and what only in its traces?",
           "uv run mlflow-learn hint 4.3 2"),
@@ -13,7 +15,8 @@ LEARNING = (
 )  # fmt: skip
 
 CRITERIA = (
-    later("criterion", "4.1", "A question to the agent is one trace with its model and tool calls."),
+    proved("criterion", "4.1", "A question to the agent is one trace with its model and tool calls.",
+           SIMPLE, trace("answer-question", "span.type = 'TOOL'")),
     later("criterion", "4.2", "Right tool, right arguments and right answer are scored apart."),
     proved("criterion", "4.3", "A conversation is a session: each turn is one trace that carries its name.",
            TALK, trace("turn", "metadata.`mlflow.trace.session` != ''", minimum=2)),

@@ -148,7 +148,7 @@ def pick_text(name: str, description: str, request: str, query: str, dates: list
         return dates.pop(0) if dates else _relative(request, required)
     if re.search(r"e-?mail|recipient|^to\b|address", plain) and _EMAIL.search(request):
         return _EMAIL.search(request)[0]  # type: ignore[index]
-    if re.search(r"\burl|path|file", name, re.I) and _URL.search(request):
+    if re.search(r"\burl|path|file|^document", name, re.I) and _URL.search(request):
         return _URL.search(request)[0]  # type: ignore[index]
     if re.search(r"(?:^|_)(?:id|number|code|ref(?:erence)?|sku)$", name, re.I) and _CODE.search(request):
         return _CODE.search(request)[0].lstrip("#")  # type: ignore[index]

@@ -115,6 +115,7 @@ class _Worker:
         self._prompt = prompt
         self._functions = functions
         self.results: list[str] = []
+        self._latest = ""  # what "it" and "that" stand for: the answer read out of the last result
 
     def serve(self, part: str) -> Plan:
         """Find the tool for this part, call it, and say what came of it; None when no tool fits."""
@@ -127,7 +128,7 @@ class _Worker:
         if offer == "convert":
             part = yield from self._with_amount(part)
         result = yield from self._call(function, part)
-        return self._say(function, part, result)
+        return self._read(function, part, result)
 
     def _choose(self, part: str, without: str = "") -> dict[str, Any] | None:
         offered = [
@@ -166,6 +167,7 @@ class _Worker:
         arguments = _math_arguments(function, expression, part)
         result = yield Call(function["name"], arguments)
         self.results.append(result)
+        self._latest = "" if is_error(result) else result
         value = short_value(result)
         if is_error(result):
             return f"{' '.join(found)} The tool {function['name']} failed: {value}".strip()
@@ -177,7 +179,7 @@ class _Worker:
         if function is None:
             return None
         result = yield from self._call(function, question, query=phrase)
-        return self._say(function, question, result)
+        return self._read(function, question, result)
 
     def _number(self, phrase: str) -> str | None:
         usable = [_spoken(result) for result in self.results if not is_error(result)]
@@ -187,7 +189,7 @@ class _Worker:
             re.I,
         )
         plain = re.sub(r"^(?:the |number of |amount of )+", "", phrase, flags=re.I)
-        return number_in(usable[-1:] if pronoun else usable, "" if pronoun else plain)
+        return number_in([self._latest] if pronoun else usable, "" if pronoun else plain)
 
     def _with_amount(self, part: str) -> Generator[Call, str, str]:
         """The part with the number to convert: its own, or one that was found or must be looked up first."""
@@ -211,6 +213,12 @@ class _Worker:
             if match:
                 return match.group(0)
         return ""
+
+    def _read(self, function: dict[str, Any], part: str, result: str) -> str:
+        """What the result says, remembered as what a pronoun in the next part refers to."""
+        said = self._say(function, part, result)
+        self._latest = "" if is_error(result) else said
+        return said
 
     def _say(self, function: dict[str, Any], part: str, result: str) -> str:
         """What the result says about this part of the request."""
