@@ -31,7 +31,7 @@ class Memory:
         """
         thread = _thread(session)
         for snapshot in agent.get_state_history(thread):
-            if not snapshot.next:
+            if not snapshot.tasks:  # .next leaves out a step whose result is written but not yet part of the state
                 return dict(snapshot.config)
         self.saver.delete_thread(session)  # nothing but a first turn that was cut off
         return thread
@@ -44,7 +44,7 @@ class Memory:
         """The question of a turn that was not finished, if the newest one was not."""
         newest = agent.get_state(_thread(session))
         asked = [message for message in newest.values.get("messages", ()) if message.type == "human"]
-        return str(asked[-1].text) if newest.next and asked else None
+        return str(asked[-1].text) if newest.tasks and asked else None
 
 
 @contextmanager

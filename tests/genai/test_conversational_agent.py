@@ -189,8 +189,10 @@ def test_a_turn_whose_model_did_not_answer_is_not_remembered_and_the_session_goe
 # --- parts
 
 
-def test_a_tool_call_without_a_result_is_not_sent_to_the_model(store, tmp_path):
-    """What a kill between the call and its result leaves in the memory."""
+@pytest.mark.parametrize("checkpointed", [True, False])
+def test_a_tool_call_without_a_result_is_not_sent_to_the_model(store, tmp_path, checkpointed):
+    """What a kill between the call and its result leaves in the memory: the model's step as part of a checkpoint, or
+    written beside the one before it."""
     mlflow.set_experiment("4-agents")
     uri = use_alias(PROMPT, "production", SYSTEM)
     asked = {"messages": [("user", "How long does load_prompt remember an alias?")]}
@@ -201,6 +203,10 @@ def test_a_tool_call_without_a_result_is_not_sent_to_the_model(store, tmp_path):
         for step in agent.stream(asked, thread, durability="sync"):
             if "model" in step:
                 break
+        if not checkpointed:
+            newest = "(SELECT max(checkpoint_id) FROM checkpoints)"
+            memory.saver.conn.execute(f"DELETE FROM checkpoints WHERE checkpoint_id = {newest}")
+            memory.saver.conn.commit()
     with open_backend("mock") as llm, open_memory(tmp_path) as memory:
         agent = build_agent(llm, memory, uri, 0)
         assert agent.get_state(thread).values["messages"][-1].tool_calls, "the newest checkpoint ends in the call"
