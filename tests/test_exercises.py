@@ -7,6 +7,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -29,9 +30,10 @@ from utils.exercises import EXERCISES, Exercise, exercise, next_exercise
 from utils.learn import main as learn
 from utils.lesson_context import tagged
 from utils.progress import Store
+from utils.time_limits import OutOfTime
 
 EACH = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.id)
-WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.3a", "5.2b")]
+WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.3a", "4.4a", "5.2b")]
 AT_THE_START = {
     "1.1a": f"trained no regressor of your own: its parameter regressor is {BASELINE}",
     "1.1b": "has 0 logged models: log at least 3 checkpoints",
@@ -41,6 +43,7 @@ AT_THE_START = {
     "3.1b": "production points at version 2 of support-greeting, the newest",
     "4.1a": "shows no call of a tool of your own (tools called: none)",
     "4.3a": f"has no feedback {REPEATS} on its first turn",
+    "4.4a": "find_stock was waited for 4.0 seconds",
     "5.2a": "has 0 nested runs: start one with nested=True",
     "5.2b": f"has no feedback {FEEDBACK}",
 }
@@ -446,6 +449,36 @@ def test_session_scorer_lacks_a_verdict_that_is_true(solved):
         assert "is 'yes', neither True nor False" in (missing("4.3a") or "")
         mlflow.log_feedback(trace_id=trace.info.trace_id, name=REPEATS, value=given.value)
         assert missing("4.3a") is None
+
+
+def write_tool(error: str = "x", *, seconds: float = 0.5, answer: str = "It failed.", called: bool = True) -> None:
+    """A request whose tool took this long and raised that, or nothing."""
+    began = time.time_ns()
+    with tagged(exercise="4.4a"), mlflow.start_span("stock-question", span_type=SpanType.AGENT) as root:
+        if called:
+            span = mlflow.start_span_no_context("t", span_type=SpanType.TOOL, parent_span=root, start_time_ns=began)
+            if error:
+                span.record_exception(OutOfTime(error))
+            span.end(end_time_ns=began + int(seconds * 1e9))
+        root.set_outputs(answer)
+    mlflow.flush_trace_async_logging()
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"called": False}, "shows no call of a tool"),
+        ({"error": "", "seconds": 4}, "t was waited for 4.0 seconds"),
+        ({"seconds": 4}, "t was given up"),
+        ({"answer": ""}, "was not answered"),
+    ],
+)
+def test_time_limit_lacks(store, parts, said):
+    mlflow.set_experiment("4-agents")
+    write_tool(**parts)
+    assert said in (missing("4.4a") or "")
+    write_tool()
+    assert missing("4.4a") is None
 
 
 def test_session_scorer_lacks_a_session(solved):

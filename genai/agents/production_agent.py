@@ -1,6 +1,6 @@
 """4.4 An agent that fails in the open: streaming, time limits, retries, a fallback, approval, feedback.
 
-New here: a ResponsesAgent, logged from code. Whatever breaks, it answers in time or says that it cannot; traces show why.
+New here: a ResponsesAgent, logged from code. Whatever breaks, it answers in time or says that it cannot.
 Run it:   uv run mlflow-production-agent
           uv run mlflow-production-agent --ask "Where is order 1042?" --mock-latency-ms 3000
           uv run mlflow-production-agent --ask "Refund order 1042."

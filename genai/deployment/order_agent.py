@@ -17,6 +17,7 @@ import mlflow
 from mlflow.entities import LiveSpan
 from mlflow.models import ModelConfig
 from mlflow.pyfunc import ResponsesAgent
+from mlflow.tracing.provider import safe_set_span_in_context
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from utils.conversation_memory import Memory, open_memory
@@ -24,7 +25,7 @@ from utils.kept_backends import kept_backend
 from utils.options import BackendOptions
 from utils.time_limits import OutOfTime, within
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "backend": {},  # fields of BackendOptions
     "fallback_model": None,
     "prompt": "prompts:/order-agent@production",
@@ -35,7 +36,7 @@ DEFAULTS = {
     "tries": 2,  # calls to each model
     "tool_calls": 4,
     "characters": 2000,  # of a question
-    "tool_faults": {},  # failures on demand: name of a tool → raise or hang
+    "tool_faults": {},  # failures on demand: name of a tool → hang
 }
 ORDERS = {
     "1042": "two teapots, shipped on Monday",
@@ -89,16 +90,19 @@ class OrderAgent(ResponsesAgent):
             mlflow.update_current_trace(session_id=session or thread, user=request.context and request.context.user_id)
         said: dict[str, str] = {}  # by message: a call that broke off and was repeated begins a new one
         outcome, first_ms = "answered", None
+        steps = self.steps(request, wanted, thread, begun + self.config["seconds"])
         try:
-            for kind, value in self.steps(request, wanted, thread, begun + self.config["seconds"]):
+            for kind, value in steps:
                 if kind == "text":
                     first_ms = first_ms or (time.monotonic() - begun) * 1000
                     said[value.id] = said.get(value.id, "") + value.text
                     yield ResponsesAgentStreamEvent(**self.create_text_delta(value.text, value.id))
                 else:
                     outcome, said = kind, {"end": value}
-        except GeneratorExit:  # the client has left, and MLflow would leave the root open
+        except GeneratorExit:  # the client has left: MLflow would leave the root open, and its spans in the context
             if root:
+                with safe_set_span_in_context(root):
+                    steps.close()
                 root.set_attribute("agent.outcome", "left")
                 root.end(status="ERROR")
             raise
@@ -115,7 +119,7 @@ class OrderAgent(ResponsesAgent):
 
     def steps(
         self, request: ResponsesAgentRequest, wanted: dict[str, Any], thread: str, deadline: float
-    ) -> Iterator[tuple[str, Any]]:
+    ) -> Generator[tuple[str, Any], None, None]:
         """("text", piece) as the model speaks; at most one other pair, which is the outcome and what to say."""
         from langchain.agents.middleware.tool_call_limit import ToolCallLimitExceededError
         from langgraph.errors import GraphRecursionError
@@ -151,11 +155,9 @@ class OrderAgent(ResponsesAgent):
 
     def refuse(self, question: str) -> str | None:
         """Why a question is not asked at all."""
-        if not question.strip():
-            return "There is no question in this request."
         if len(question) > self.config["characters"]:
             return f"The question has {len(question)} characters; I read at most {self.config['characters']}."
-        return None
+        return None if question.strip() else "There is no question in this request."
 
     @cached_property
     def agent(self) -> Any:
@@ -265,16 +267,12 @@ def stop_at(deadline: float) -> Any:
     return Clock()
 
 
-def fail(_order_id: str) -> str:
-    raise RuntimeError("the service behind this tool is broken on purpose")
-
-
 def hang(_order_id: str) -> str:
     threading.Event().wait()
     return ""
 
 
-FAULTS = {"raise": fail, "hang": hang}
+FAULTS = {"hang": hang}
 
 
 def text_of(request: ResponsesAgentRequest) -> str:

@@ -92,7 +92,7 @@ LESSONS: tuple[Lesson, ...] = (
             "A tool never comes back. Who is the first to notice: the model, the agent, the server, or the user?",
             "Three retries of five seconds, two models: how long may a request take, and who adds that up?",
             "The agent asks for a refund, and the process ends before anybody decides. What must be on disk?",
-            "Look at genai/deployment/order_agent.py::steps and its agent, beside genai/agents/production_agent.py::play.",
+            "Look at genai/deployment/order_agent.py::steps and genai/agents/production_agent.py::play.",
         ),
     ),
 )

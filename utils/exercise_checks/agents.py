@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 GIVEN_TOOL = "calculator"
 REPEATS = "repeats_itself"
+LONGEST_MS = 2500  # of a tool that is to be given up after half a second, on a busy machine
 SESSION, SOURCE_RUN = "mlflow.trace.session", "mlflow.sourceRun"
 
 
@@ -53,6 +54,31 @@ def find_session_scorer(client: "MlflowClient", experiments: list[str]) -> str |
         return next((found for name, turns in sessions.items() if (found := _lacks_verdict(name, turns))), None)
 
     return first_lack(exercise_runs(client, experiments, "4.3a"), lacks)
+
+
+def find_time_limit(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """4.4a: a tool that was given up in time, with its exception, in a request that was answered all the same."""
+    from utils.span_tree import duration_ms, roots
+
+    def lacks(trace: "Trace") -> str | None:
+        where = f"the trace {trace.info.trace_id}"
+        tools = [span for span in trace.data.spans if span.span_type == "TOOL"]
+        if not tools:
+            return f"{where} shows no call of a tool"
+        failed = [span for span in tools if span.status.status_code == "ERROR"]
+        if not failed:
+            return (
+                f"no tool failed in {where}: {tools[0].name} was waited for {duration_ms(tools[0]) / 1000:.1f} seconds"
+            )
+        if slow := [span for span in failed if duration_ms(span) > LONGEST_MS]:
+            return f"{slow[0].name} was given up in {where} after {duration_ms(slow[0]) / 1000:.1f} seconds: too late"
+        if not any(event.name == "exception" for span in failed for event in span.events):
+            return f"the span {failed[0].name} of {where} holds no exception"
+        if trace.info.state != "OK" or not roots(trace)[0].outputs:
+            return f"the request of {where} was not answered: let the model hear of the failure, and go on"
+        return None
+
+    return first_lack(exercise_traces(client, experiments, "4.4a"), lacks)
 
 
 def _lacks_verdict(session: str, turns: list["Trace"]) -> str | None:
