@@ -37,4 +37,4 @@ def within(seconds: float, work: Callable[..., T], *arguments: Any) -> T:
     except TimeoutError as error:
         if done.done():  # the work's own
             raise
-        raise OutOfTime(f"nothing came back within {seconds:g} seconds") from error
+        raise OutOfTime(f"nothing came back within {max(seconds, 0):.2g} seconds") from error

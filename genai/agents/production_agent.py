@@ -6,7 +6,7 @@ Run it:   uv run mlflow-production-agent
           uv run mlflow-production-agent --ask "Refund order 1042."
           uv run mlflow-production-agent --mock-faults "429:0.3,timeout:0.1,500:0.2,garbage:0.2" --seconds 10
 Look at:  uv run mlflow ui  ->  4-agents  ->  Traces: predict_stream, its red spans, and the tag outcome
-Change:   give the scene of the tool that hangs tool_seconds 30; who notices first now, and what does the user hear?
+Change:   give the scene of the tool that hangs tool_seconds 30; what does the user hear now, and after how long?
 Docs:     https://mlflow.org/docs/latest/genai/flavors/responses-agent-intro/
 """
 

@@ -4,10 +4,10 @@ Its settings come from model_config; they name no port and hold no key. The back
 """
 
 import json
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from contextvars import ContextVar
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ DECISIONS = {
     "approve": {"type": "approve"},
     "reject": {"type": "reject", "message": "A person refused this, and nothing was done."},
 }
+DEADLINE: ContextVar[float] = ContextVar("deadline")  # of the request that a tool is called for
 CANNOT = "I cannot answer this now: {why}. Please try again later."
 
 
@@ -202,7 +203,8 @@ class OrderAgent(ResponsesAgent):
         @wraps(work)
         def limited(order_id: str) -> str:
             fault = self.config["tool_faults"].get(work.__name__)
-            return within(self.config["tool_seconds"], FAULTS[fault] if fault else work, order_id)
+            left = min(self.config["tool_seconds"], DEADLINE.get() - time.monotonic())
+            return within(left, FAULTS[fault] if fault else work, order_id)
 
         return limited
 
@@ -242,6 +244,7 @@ def say_what_failed() -> Any:
 
     @wrap_tool_call
     def as_text(request: Any, handler: Callable[[Any], Any]) -> Any:
+        DEADLINE.set(request.runtime.context["deadline"])
         try:
             return handler(request)
         except GraphBubbleUp:  # the graph's own signals
@@ -268,8 +271,8 @@ def stop_at(deadline: float) -> Any:
 
 
 def hang(_order_id: str) -> str:
-    threading.Event().wait()
-    return ""
+    while True:
+        time.sleep(60)
 
 
 FAULTS = {"hang": hang}
@@ -278,9 +281,8 @@ FAULTS = {"hang": hang}
 def text_of(request: ResponsesAgentRequest) -> str:
     """The newest message of the request, its parts joined."""
     content = request.input[-1].model_dump().get("content") if request.input else ""
-    if isinstance(content, list):
-        content = "\n".join(str(part.get("text", "")) for part in content)
-    return str(content or "")
+    parts = content if isinstance(content, list) else [{"text": content or ""}]
+    return "\n".join(str(part.get("text", "")) for part in parts)
 
 
 def in_words(action: dict[str, Any]) -> str:

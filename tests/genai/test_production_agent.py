@@ -290,6 +290,14 @@ def test_a_model_that_loops_never_ends_or_says_nothing(load, chunks, ends, said)
         assert [call.name for call in tool_calls(trace)] == ["find_order"] * 4
 
 
+def test_a_tool_that_may_take_longer_than_the_request_is_given_up_with_it(load):
+    agent = load(tool_faults={"track_parcel": "hang"}, tool_seconds=30.0, seconds=2.0)
+    last, events = asked(agent, "Track the parcel of order 1042.")
+    assert last["outcome"] == "late" and events[-1][0] < 4
+    (trace,) = [trace for trace in stored() if trace.info.trace_id == last["trace_id"]]
+    assert "OutOfTime" in exceptions(spans(trace, "TOOL")[0])
+
+
 @pytest.mark.parametrize("question", ["", "   \n", "x" * 2001, "é" * 5000])
 def test_what_is_no_question_reaches_no_model(load, question):
     said, _ = asked(load(), question)
