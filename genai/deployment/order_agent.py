@@ -6,10 +6,11 @@ Its settings come from model_config; they name no port and hold no key. The back
 import json
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from contextvars import ContextVar
 from functools import cached_property, wraps
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -18,10 +19,12 @@ from mlflow.entities import LiveSpan
 from mlflow.models import ModelConfig
 from mlflow.pyfunc import ResponsesAgent
 from mlflow.tracing.provider import safe_set_span_in_context
+from mlflow.types.agent import ChatContext
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from utils.conversation_memory import Memory, open_memory
 from utils.kept_backends import kept_backend
+from utils.llm_backends import BackendUnavailable
 from utils.options import BackendOptions
 from utils.time_limits import OutOfTime, within
 
@@ -72,8 +75,12 @@ class OrderAgent(ResponsesAgent):
         self.config = {**DEFAULTS, **config}
         self._open = ExitStack()
 
+    def load_context(self, context: Any) -> None:  # noqa: ARG002
+        """Imports take seconds, which are not the first request's; a server may be missing until then."""
+        with suppress(BackendUnavailable):
+            _ = self.agent
+
     def predict(self, request: ResponsesAgentRequest) -> ResponsesAgentResponse:
-        """The same in one piece."""
         events = list(self.answer(request))
         items = [event.item for event in events if event.type == "response.output_item.done"]
         return ResponsesAgentResponse(output=items, custom_outputs=events[-1].custom_outputs)
@@ -86,9 +93,9 @@ class OrderAgent(ResponsesAgent):
         begun, root = time.monotonic(), mlflow.get_current_active_span()  # none while log_model tries the model out
         wanted = request.custom_inputs or {}
         thread = str(wanted.get("thread") or uuid4().hex)
-        session = request.context.conversation_id if request.context else None
         if root:
-            mlflow.update_current_trace(session_id=session or thread, user=request.context and request.context.user_id)
+            who = request.context or ChatContext()
+            mlflow.update_current_trace(session_id=who.conversation_id or thread, user=who.user_id)
         said: dict[str, str] = {}  # by message: a call that broke off and was repeated begins a new one
         outcome, first_ms = "answered", None
         steps = self.steps(request, wanted, thread, begun + self.config["seconds"])
@@ -155,7 +162,6 @@ class OrderAgent(ResponsesAgent):
             yield "failed", CANNOT.format(why=f"no model answered ({type(error).__name__})")
 
     def refuse(self, question: str) -> str | None:
-        """Why a question is not asked at all."""
         if len(question) > self.config["characters"]:
             return f"The question has {len(question)} characters; I read at most {self.config['characters']}."
         return None if question.strip() else "There is no question in this request."
@@ -174,9 +180,8 @@ class OrderAgent(ResponsesAgent):
 
         mlflow.langchain.autolog(silent=True)
         settings = kept_backend(BackendOptions(**self.config["backend"])).settings
-        models = [settings.chat_model(**settings.no_retries, streaming=True)]
-        if name := self.config["fallback_model"]:
-            models.append(settings.chat_model(**settings.no_retries, streaming=True, model=name))
+        names = [settings.model, *filter(None, [self.config["fallback_model"]])]
+        models = [settings.chat_model(**settings.no_retries, streaming=True, model=name) for name in names]
         tools = [tool(self.guarded(find_order)), tool(self.guarded(track_parcel)), tool(self.make_refund())]
         retry = ModelRetryMiddleware(
             max_retries=self.config["tries"] - 1, on_failure="error", initial_delay=0.1, max_delay=1.0,
@@ -185,7 +190,7 @@ class OrderAgent(ResponsesAgent):
         hooks: Any = [
             HumanInTheLoopMiddleware({"refund_order": {"allowed_decisions": ["approve", "reject"]}}),
             ToolCallLimitMiddleware(run_limit=self.config["tool_calls"], exit_behavior="error"),
-            *([ModelFallbackMiddleware(models[1])] if len(models) > 1 else []),
+            *[ModelFallbackMiddleware(model) for model in models[1:]],
             retry,
             self.make_limit(settings.llm_type),
             say_what_failed(),
@@ -270,12 +275,7 @@ def stop_at(deadline: float) -> Any:
     return Clock()
 
 
-def hang(_order_id: str) -> str:
-    while True:
-        time.sleep(60)
-
-
-FAULTS = {"hang": hang}
+FAULTS: dict[str, Callable[[str], str]] = {"hang": lambda _order_id: str(Event().wait())}
 
 
 def text_of(request: ResponsesAgentRequest) -> str:
