@@ -7,6 +7,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,7 @@ from mlflow.entities import Run, SpanType, Trace
 from tests.conftest import ROOT
 from tests.stub_server import closed_url
 from utils import curriculum
+from utils.exercise_checks.agents import REPEATS
 from utils.exercise_checks.common import NOT_RUN
 from utils.exercise_checks.fundamentals import BASELINE
 from utils.exercise_checks.rag import FEEDBACK
@@ -28,10 +30,12 @@ from utils.exercises import EXERCISES, Exercise, exercise, next_exercise
 from utils.learn import main as learn
 from utils.lesson_context import tagged
 from utils.progress import Store
+from utils.time_limits import OutOfTime
 
 EACH = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.id)
 WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.2a", "5.2b")]
 WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "5.2b", "8.1a")]
+WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.3a", "4.4a", "5.2b")]
 AT_THE_START = {
     "1.1a": f"trained no regressor of your own: its parameter regressor is {BASELINE}",
     "1.1b": "has 0 logged models: log at least 3 checkpoints",
@@ -41,6 +45,8 @@ AT_THE_START = {
     "3.1b": "production points at version 2 of support-greeting, the newest",
     "4.1a": "shows no call of a tool of your own (tools called: none)",
     "4.2a": "SHARPER says the same as VAGUE: write what each tool does",
+    "4.3a": f"has no feedback {REPEATS} on its first turn",
+    "4.4a": "find_stock was waited for 4.0 seconds",
     "5.2a": "has 0 nested runs: start one with nested=True",
     "5.2b": f"has no feedback {FEEDBACK}",
     "5.5a": "no file was added or changed between the two runs",
@@ -472,6 +478,57 @@ def test_own_tool_lacks_a_call_a_result_or_its_number(store, tool, result, answe
     assert said in (missing("4.1a") or "")
     write_request("350", "The document has 350 words.")
     assert missing("4.1a") is None
+
+
+def test_session_scorer_lacks_a_verdict_that_is_true(solved):
+    left = solved("4.3a")
+    for trace in (trace for trace in left.traces if trace.info.assessments):
+        (given,) = trace.info.assessments
+        session = trace.info.trace_metadata["mlflow.trace.session"]
+        mlflow.log_feedback(trace_id=trace.info.trace_id, name=REPEATS, value=not given.value)
+        truth = "an answer comes twice" if given.value else "no answer comes twice"
+        assert f"of the session {session} is {not given.value}, but in its 3 turns {truth}" in (missing("4.3a") or "")
+        mlflow.log_feedback(trace_id=trace.info.trace_id, name=REPEATS, value="yes")
+        assert "is 'yes', neither True nor False" in (missing("4.3a") or "")
+        mlflow.log_feedback(trace_id=trace.info.trace_id, name=REPEATS, value=given.value)
+        assert missing("4.3a") is None
+
+
+def write_tool(error: str = "x", *, seconds: float = 0.5, answer: str = "It failed.", called: bool = True) -> None:
+    """A request whose tool took this long and raised that, or nothing."""
+    began = time.time_ns()
+    with tagged(exercise="4.4a"), mlflow.start_span("stock-question", span_type=SpanType.AGENT) as root:
+        if called:
+            span = mlflow.start_span_no_context("t", span_type=SpanType.TOOL, parent_span=root, start_time_ns=began)
+            if error:
+                span.record_exception(OutOfTime(error))
+            span.end(end_time_ns=began + int(seconds * 1e9))
+        root.set_outputs(answer)
+    mlflow.flush_trace_async_logging()
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"called": False}, "shows no call of a tool"),
+        ({"error": "", "seconds": 4}, "t was waited for 4.0 seconds"),
+        ({"seconds": 4}, "t was given up"),
+        ({"answer": ""}, "was not answered"),
+    ],
+)
+def test_time_limit_lacks(store, parts, said):
+    mlflow.set_experiment("4-agents")
+    write_tool(**parts)
+    assert said in (missing("4.4a") or "")
+    write_tool()
+    assert missing("4.4a") is None
+
+
+def test_session_scorer_lacks_a_session(solved):
+    left = solved("4.3a")
+    ben = [t.info.trace_id for t in left.traces if t.info.trace_metadata["mlflow.trace.session"].startswith("ben")]
+    left.client.delete_traces(left.traces[0].info.experiment_id, trace_ids=ben)
+    assert "holds the traces of 1 sessions: two are to be judged" in (missing("4.3a") or "")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from typing import Any, TypeVar
 
 import click
@@ -165,6 +166,22 @@ def waiting(label: str) -> Iterator[None]:
 
     with Console().status(label):
         yield
+
+
+def typed_lines(prompt: str) -> Iterator[str]:
+    """What is typed, line by line without empty ones, up to Ctrl-D or to Ctrl-C at the prompt; a pipe works, too."""
+    with suppress(ImportError):  # not there on Windows
+        import readline  # noqa: F401  arrow keys, and what was typed before
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    while True:
+        try:
+            line = input(prompt).strip()
+        except (EOFError, KeyboardInterrupt):
+            click.echo()
+            return
+        if line:
+            yield line
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:

@@ -57,6 +57,31 @@ def read_rows(run_id: str, scorers: Sequence[str], rows: int) -> dict[int, tuple
     return found
 
 
+def read_session_scores(traces: Sequence["Trace"], scorers: Sequence[str]) -> dict[str, Any]:
+    """The newest value of each scorer for one session, from the trace of its first turn, where MLflow keeps it.
+
+    Args:
+        traces: of the session, read after the evaluation, at least one.
+        scorers: names of session-level scorers.
+
+    Raises:
+        CheckFailed: a scorer gave no value.
+    """
+    first = min(traces, key=lambda trace: trace.info.timestamp_ms)
+    scores = {}
+    for name in scorers:
+        given = [item for item in first.info.assessments if item.name == name]
+        newest = max(given, key=lambda item: item.create_time_ms, default=None)
+        if newest is None or newest.value is None:
+            why = f": {newest.error.error_message}" if newest is not None and newest.error else ""
+            raise CheckFailed(
+                f"{name} gave no value for the session of trace {first.info.trace_id}{why}",
+                f"mlflow.get_trace({first.info.trace_id!r})",
+            )
+        scores[name] = newest.value
+    return scores
+
+
 def _score(trace: "Trace", root: "Span", scorer: str) -> Any:
     from mlflow.entities import SpanStatusCode
 

@@ -74,6 +74,7 @@ def quiet_housekeeping() -> None:
         "mlflow.tracing.export.async_export_queue",
         "mlflow.tracking.fluent",
         "mlflow.models.evaluation.utils.trace",
+        "mlflow.pyfunc",  # "Predicting on input example", at each log_model
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Reading a pandas DataFrame as a dataset asks PySpark, where that is installed, whether it is one of its own.

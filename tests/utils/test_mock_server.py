@@ -247,6 +247,18 @@ def _statuses(server, order):
         return dict(zip(order, pool.map(send, order), strict=True))
 
 
+def test_a_fault_of_one_model_leaves_the_others_alone():
+    with MockServer(MockSettings(faults="500@mock-small:1")) as half:
+        sdk = openai.OpenAI(base_url=half.base_url, api_key="mock", max_retries=0)
+        with pytest.raises(openai.InternalServerError):
+            sdk.chat.completions.create(model="mock-small", messages=HELLO)
+        assert sdk.chat.completions.create(model="mock-large", messages=HELLO).choices[0].message.content == "positive"
+        assert half.counts.faults["500"] == 1
+    for wrong in ("500@:1", "@mock-small:1", "404@mock-small:1"):
+        with pytest.raises(ValueError, match="Unknown fault"):
+            parse_faults(wrong)
+
+
 def test_faults_are_a_share_of_requests_in_any_order_and_a_retry_can_succeed():
     settings = MockSettings(faults="429:0.2,500:0.1,garbage:0.1", seed=3)
     with MockServer(settings) as first, MockServer(settings) as second:

@@ -1,6 +1,7 @@
-"""Module 4: agents and their tools."""
+"""Module 4: agents and their tools, and what whole conversations are judged by."""
 
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from utils.exercise_checks.common import exercise_runs, exercise_traces, first_lack
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run, Trace
 
 GIVEN_TOOL = "calculator"
+REPEATS = "repeats_itself"
+LONGEST_MS = 2500  # of a tool that is to be given up after half a second, on a busy machine
+SESSION, SOURCE_RUN = "mlflow.trace.session", "mlflow.sourceRun"
 
 
 def find_own_tool(client: "MlflowClient", experiments: list[str]) -> str | None:
@@ -78,3 +82,61 @@ def _is_comparable(first: "Run", second: "Run", asked: dict[str, dict[str, bool]
     models = {run.data.tags.get("llm_model") for run in (first, second)}
     same_questions = asked[first.info.run_id].keys() == asked[second.info.run_id].keys()
     return len(models) == 1 and same_questions and first.data.params.keys() == second.data.params.keys()
+
+
+def find_session_scorer(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """4.3a: at least two sessions, and on the first turn of each a feedback that is true of its answers."""
+    traces = exercise_traces(client, experiments, "4.3a")
+
+    def lacks(run: "Run") -> str | None:
+        sessions: dict[str, list[Trace]] = defaultdict(list)
+        for trace in traces:
+            session = trace.info.trace_metadata.get(SESSION)
+            if session and trace.info.trace_metadata.get(SOURCE_RUN) == run.info.run_id:
+                sessions[session].append(trace)
+        if len(sessions) < 2:
+            return f"the run {run.info.run_name} holds the traces of {len(sessions)} sessions: two are to be judged"
+        return next((found for name, turns in sessions.items() if (found := _lacks_verdict(name, turns))), None)
+
+    return first_lack(exercise_runs(client, experiments, "4.3a"), lacks)
+
+
+def find_time_limit(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """4.4a: a tool that was given up in time, with its exception, in a request that was answered all the same."""
+    from utils.span_tree import duration_ms, roots
+
+    def lacks(trace: "Trace") -> str | None:
+        where = f"the trace {trace.info.trace_id}"
+        tools = [span for span in trace.data.spans if span.span_type == "TOOL"]
+        if not tools:
+            return f"{where} shows no call of a tool"
+        failed = [span for span in tools if span.status.status_code == "ERROR"]
+        if not failed:
+            return (
+                f"no tool failed in {where}: {tools[0].name} was waited for {duration_ms(tools[0]) / 1000:.1f} seconds"
+            )
+        if slow := [span for span in failed if duration_ms(span) > LONGEST_MS]:
+            return f"{slow[0].name} was given up in {where} after {duration_ms(slow[0]) / 1000:.1f} seconds: too late"
+        if not any(event.name == "exception" for span in failed for event in span.events):
+            return f"the span {failed[0].name} of {where} holds no exception"
+        if trace.info.state != "OK" or not roots(trace)[0].outputs:
+            return f"the request of {where} was not answered: let the model hear of the failure, and go on"
+        return None
+
+    return first_lack(exercise_traces(client, experiments, "4.4a"), lacks)
+
+
+def _lacks_verdict(session: str, turns: list["Trace"]) -> str | None:
+    turns = sorted(turns, key=lambda trace: trace.info.timestamp_ms)
+    given = [item for item in turns[0].info.assessments if item.name == REPEATS]
+    if not given:
+        return f"the session {session} has no feedback {REPEATS} on its first turn"
+    says = max(given, key=lambda item: item.create_time_ms).value
+    if not isinstance(says, bool):
+        return f"the feedback {REPEATS} of the session {session} is {says!r}, neither True nor False"
+    answers = [str(next(span.outputs for span in trace.data.spans if span.parent_id is None)) for trace in turns]
+    repeated = len(set(answers)) < len(answers)
+    if says != repeated:
+        truth = "an answer comes twice" if repeated else "no answer comes twice"
+        return f"the feedback {REPEATS} of the session {session} is {says}, but in its {len(turns)} turns {truth}"
+    return None

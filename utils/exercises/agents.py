@@ -36,4 +36,39 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         check=agents.find_sharper_tool,
     ),
+    Exercise(
+        id="4.3a",
+        title="Write a scorer of your own for whole conversations",
+        file="genai/exercises/repeated_answers.py",
+        task="Two people talk to the desk of a library, each in a session. Write a scorer that gets a whole session, "
+        "and says True when an answer of the assistant in it is the same as an earlier one. Name it repeats_itself, "
+        "and let MLflow store what it says about both sessions.",
+        proof="two sessions, each with a feedback repeats_itself that is true of its answers",
+        hints=(
+            "Can you tell from one turn alone that an answer is a repetition?",
+            "A scorer's parameters say what it is given: inputs, outputs, trace. Which one stands for all turns of a "
+            "conversation?",
+            "A conversation has one score and several traces. On which of them does MLflow keep it?",
+            "Look at genai/agents/conversational_agent.py::score; then compare with "
+            "tests/solutions/repeated_answers.py.",
+        ),
+        check=agents.find_session_scorer,
+    ),
+    Exercise(
+        id="4.4a",
+        title="Give up a slow tool in time, and answer all the same",
+        file="genai/exercises/slow_tool.py",
+        task="The warehouse needs four seconds for each question, and nobody waits that long. Give it half a second. "
+        "The tool's span must show the exception, and the agent must still answer, saying that the tool failed.",
+        proof="a tool that was given up in time, with its exception, in a request that was answered",
+        hints=(
+            "Open the trace. Which span takes the time, and who waits for it?",
+            "Python cannot stop a function that hangs. Who can go on without it, and where does it stay?",
+            "An exception that leaves the tool ends the request. Where must it be caught, so that its span is red and "
+            "the model reads what happened?",
+            "Look at utils/time_limits.py::within and genai/deployment/order_agent.py::say_what_failed; then compare "
+            "with tests/solutions/slow_tool.py.",
+        ),
+        check=agents.find_time_limit,
+    ),
 )

@@ -5,7 +5,7 @@ import json
 from .answering import answer_question
 from .classify import classify
 from .code_agent import is_code_agent, write_code
-from .conversation import asks_for_rewrite, play_user, plays_user, recall, rewrite, state_facts
+from .conversation import asks_for_rewrite, play_user, plays_user, recall, rewrite, state_facts, told_before
 from .fields import answer_fields, has_field_markers
 from .judging import judge
 from .labels import asks_for_label
@@ -50,7 +50,9 @@ def _answer_with_tools(prompt: Prompt) -> Reply | None:
     )
     if isinstance(named, str) and named in functions:
         return calling(Call(named, fill_schema(prompt, functions[named].get("parameters") or {})))
-    reply = use_tools(prompt)
+    # What the user has said about themselves stands in the conversation; no tool knows it.
+    told = None if any(message.role == "tool" for message in prompt.after_user) else told_before(prompt)
+    reply = Reply(told) if told else use_tools(prompt)
     if prompt.tool_choice in ("required", "any") and (reply is None or not reply.calls):
         return _finish(prompt, functions, reply)
     return reply

@@ -139,11 +139,19 @@ def rewrite(prompt: Prompt) -> str:
 def recall(prompt: Prompt) -> str | None:
     """What the user said about themselves earlier, when they ask for it; None when they do not ask."""
     question = prompt.bare_user
-    if (
-        not _RECALL.search(question)
-        or _OWN_DOING.search(question)
-        or ("?" not in question and "remember" not in question.lower())
-    ):
+    if not _asks_back(question):
+        return None
+    if told := told_before(prompt):
+        return told
+    if re.search(r"\bmy (?:name|\w+ (?:number|name|address))|\bdid i\b|\bhave i\b|\bremember\b", question, re.I):
+        return "I do not know: you have not told me in this conversation."
+    return None
+
+
+def told_before(prompt: Prompt) -> str | None:
+    """The answer that an earlier turn holds, when the user asks for what they said; None when none does."""
+    question = prompt.bare_user
+    if not _asks_back(question):
         return None
     told = [s for turn in prompt.turns if turn.role == "user" for s in sentences(turn.text) if not s.endswith("?")]
     told = [sentence for sentence in told if _FACT.search(sentence)]
@@ -151,9 +159,15 @@ def recall(prompt: Prompt) -> str | None:
     best = max(told, key=lambda s: overlap(wanted, personal_words(s)), default="")
     if best and (overlap(wanted, personal_words(best)) > 0.3 or _named(question, best)):
         return f"You told me: {turn_around(best)}"
-    if re.search(r"\bmy (?:name|\w+ (?:number|name|address))|\bdid i\b|\bhave i\b|\bremember\b", question, re.I):
-        return "I do not know: you have not told me in this conversation."
     return None
+
+
+def _asks_back(question: str) -> bool:
+    return bool(
+        _RECALL.search(question)
+        and not _OWN_DOING.search(question)
+        and ("?" in question or "remember" in question.lower())
+    )
 
 
 def _named(question: str, sentence: str) -> bool:

@@ -77,7 +77,7 @@ class Endpoints:
         raw = await request.read()
         body = _parse(raw)
         _check_model(body)
-        fault = self._plan.decide(raw)
+        fault = self._plan.decide(raw, str(body["model"]))
         return await (self._fail(fault, body) if fault else serve(request, body))
 
     def _model(self, name: str) -> web.Response:

@@ -12,6 +12,8 @@ _MAX_REMEMBERED = 200_000  # requests whose attempts are counted; 20 MB at most
 def parse_faults(text: str) -> dict[str, float]:
     """Read `429:0.2,timeout:0.05,500:0.05,garbage:0.1` as shares of requests (0 to 1).
 
+    `500@mock-small:1` is about the requests to one model only.
+
     Raises:
         ValueError: an unknown kind, a share that is no number from 0 to 1, or shares that add up to more than
         1.
@@ -20,7 +22,7 @@ def parse_faults(text: str) -> dict[str, float]:
     for item in filter(None, (part.strip() for part in text.split(","))):
         kind, colon, value = item.partition(":")
         kind = kind.strip()
-        if kind not in KINDS or not colon:
+        if kind.partition("@")[0] not in KINDS or kind.endswith("@") or not colon:
             raise ValueError(f"Unknown fault {item!r}: write KIND:SHARE with KIND one of {', '.join(KINDS)}.")
         if kind in shares:
             raise ValueError(f"The fault {kind!r} is given twice.")
@@ -58,13 +60,16 @@ class FaultPlan:
     _attempts: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
 
-    def decide(self, body: bytes) -> str | None:
-        """The fault for this request, or None. The n-th sending of the same body is its n-th attempt."""
+    def decide(self, body: bytes, model: str = "") -> str | None:
+        """The fault for this request to a model, or None. The n-th sending of the same body is its n-th attempt."""
         if not self.shares:
             return None
         key = hashlib.blake2b(body, digest_size=16).digest()
         draw = unit_hash(self.seed, key.hex(), self._count(key))
-        for kind, share in self.shares.items():
+        for fault, share in self.shares.items():
+            kind, _, only = fault.partition("@")
+            if only and only != model:
+                continue
             draw -= share
             if draw < 0:
                 return kind

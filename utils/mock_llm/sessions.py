@@ -46,7 +46,9 @@ def all_answered(m: Materials, _: bool) -> Finding:
         replies = " ".join(t for r, t in turns[place + 1 :] if r == "assistant")
         for request in split_request(text):
             finding = relevance(standalone(request, earlier), re.sub(r"^I do not know[^.]*\.", "", replies) or replies)
-            if finding.score < 0.25 and not (UNKNOWN.search(replies) and len(replies) > 30):
+            # "What is my name?" has no other word to look for.
+            named = not content_words(request) and overlap(personal_words(request), personal_words(replies)) >= 0.5
+            if finding.score < 0.25 and not named and not (UNKNOWN.search(replies) and len(replies) > 30):
                 return Finding(0.0, f"not taken up: {shorten(request, 60)!r}; {finding.reason}")
     return Finding(1.0, "every request is taken up by a later reply")
 
