@@ -97,8 +97,9 @@ def test_each_trace_has_typed_spans_tokens_cost_prompt_and_version(sessions):
 def test_what_was_told_before_the_restart_is_known_after_it(sessions):
     last = roots(sessions["ada"][-1])[0]
     assert "your name is Ada" in last.outputs and tool_calls(sessions["ada"][-1]) == []
-    assert [call.name for call in tool_calls(sessions["ada"][1])] == ["search_documents"]
-    assert "60 seconds" in roots(sessions["ada"][1])[0].outputs
+    (looked_up,) = tool_calls(sessions["ada"][1])
+    assert looked_up.name == "search_documents"
+    assert str(roots(sessions["ada"][1])[0].outputs).rstrip(".") in looked_up.result, "said from what was found"
 
 
 def test_the_memory_on_disk_is_what_the_traces_say(sessions, folder):

@@ -257,7 +257,7 @@ class _Worker:
         if offer == "search" and _WHICH_DOCUMENTS.search(part):
             found = [passage.source for passage in to_passages(result) if passage.source]
             if found:
-                return f"Found in {', '.join(dict.fromkeys(found))}."
+                return f"The documents found are {', '.join(dict.fromkeys(found))}."
             if not is_hand_off(function["name"]):  # another agent says it in words
                 return UNKNOWN.replace("passages", "results")
         if offer in ("search", "ask"):
