@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 RETRY_STATUS = {408, 409, 425, 429}  # besides all of 500 and above
 LONGEST_WAIT_S = 60.0  # a server's Retry-After is honoured up to here
-AHEAD = 4  # threads of a task beyond its calls in flight: more gain nothing (benchmarks/spark_llm.py)
+AHEAD = 4  # threads of a task beyond its calls in flight: they keep the wire full (benchmarks/spark_llm.py)
 ERROR_CHARACTERS = 300
 SECRET = re.compile(r"\b(sk-|Bearer )\S+")
 CALL = "struct<started_ns: long, ended_ns: long, error: string>"
