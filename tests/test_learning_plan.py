@@ -342,6 +342,7 @@ def test_an_output_whose_extra_is_missing_stays_and_is_named(monkeypatch, capsys
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)  # every lesson, each a process of its own
 def test_the_outputs_in_the_plan_are_what_the_commands_print(run_command):
     result = run_command(refresh_plan.main, "--check")
     assert result.exit_code == 0, result.output

@@ -375,7 +375,8 @@ def test_control_c_stops_an_answer_control_d_the_chat_and_both_leave_whole_trace
         terminal.wait_for("agent> ")
         terminal.wait_for("you> ")
         terminal.type("How long does load_prompt remember an alias?\n")
-        time.sleep(1.5)  # the model has been asked, and needs 3 seconds
+        wait_until(lambda: b"How long does load_prompt" in written(tmp_path))
+        time.sleep(1)  # the turn has begun; the model has been asked, and needs 3 seconds
         terminal.type("\x03")
         terminal.wait_for("stopped: this question is not remembered")
         terminal.wait_for("you> ")

@@ -302,6 +302,7 @@ def test_the_tour_of_one_module_ends_with_all_its_evidence(store, run_command):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_500)
 def test_the_whole_tour_on_a_machine_without_java_key_or_server(tmp_path):
     """As a learner starts it: a process of its own, a store that does not exist yet, nothing in the environment."""
     kept = ("HOME", "LANG", "LC_ALL", "TMPDIR", "USER")
@@ -312,7 +313,7 @@ def test_the_whole_tour_on_a_machine_without_java_key_or_server(tmp_path):
     }
     command = Path(sys.executable).with_name("mlflow-learn")
     ended = subprocess.run(
-        [command, "tour"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
+        [command, "tour"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1_200
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for entry in curriculum.LESSONS:
