@@ -2,9 +2,9 @@
 
 The table itself is the checkpoint. A partition of documents is committed in one transaction, which takes the old
 chunks of these documents out and puts the new ones in; a job that is killed has lost the partitions in flight and
-nothing else, and whoever starts it again compares content hashes and does the rest. Workers commit by themselves,
-several at once: Lance lets the later of two conflicting commits try again, and since rows are merged by their id, a
-partition that Spark runs twice leaves one copy.
+nothing else, and whoever starts it again compares content hashes and does the rest. Workers commit by themselves, one
+after the other (a lock file: two merges at once may both insert), and since rows are merged by their id, a partition
+that Spark runs twice leaves one copy.
 
     index = DocumentIndex.open(folder, settings)
     changes = compare(found, index.hashes())          # name → content hash, on either side
@@ -37,9 +37,9 @@ T = TypeVar("T")
 
 DEFAULT_FOLDER = STATE_DIR / "indexes"
 TABLE = "chunks"
-SETTINGS, UNFINISHED = "settings.json", "unfinished.json"
+SETTINGS, UNFINISHED, LOCK = "settings.json", "unfinished.json", "commits.lock"
 NAMES_PER_DELETE = 1_000
-COMMIT_PATIENCE = timedelta(minutes=5)  # of retries after conflicts with other workers
+COMMIT_PATIENCE = timedelta(minutes=5)  # with other workers that commit
 OLD_VERSIONS = timedelta(hours=1)  # are kept so long for readers that opened one
 
 
@@ -169,12 +169,16 @@ class DocumentIndex:
         """Commit all chunks of these documents at once; chunks they had before are gone with it, and a document that
         has none now leaves the index.
 
-        May be called again with the same documents, and from several processes. vectors: of all chunks in their order,
-        float32 array (chunks, dimensions); None when there are no chunks.
+        May be called again, and from several processes. vectors: of all chunks in their order, float32 array
+        (chunks, dimensions); None when there are none.
         """
-        merge = self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-        merge = merge.when_not_matched_by_source_delete(_in([content.name for content in contents]))
-        merge.execute(self._rows(contents, vectors), timeout=COMMIT_PATIENCE)
+        from filelock import FileLock
+
+        rows = self._rows(contents, vectors)
+        with FileLock(self._path(LOCK), timeout=COMMIT_PATIENCE.total_seconds()):
+            merge = self.table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge = merge.when_not_matched_by_source_delete(_in([content.name for content in contents]))
+            merge.execute(rows, timeout=COMMIT_PATIENCE)
 
     def remove(self, documents: Sequence[str]) -> None:
         """Take out all chunks of these documents."""

@@ -4,8 +4,13 @@ MLflow asks `LessonContext` for tags whenever it creates a run (entry point `mlf
 the same tags through `mlflow.tracing.context`. Lessons therefore never repeat them.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _current: dict[str, str] = {}
 
@@ -42,3 +47,17 @@ def tagged(**tags: str) -> Iterator[None]:
     finally:
         _current.clear()
         _current.update(before)
+
+
+def tagged_in_threads(function: Callable[P, R]) -> Callable[P, R]:
+    """The same function, whose traces carry the tags also where another thread calls it, as mlflow.genai.evaluate's
+    do: MLflow keeps the tags of traces in a context variable, and new threads begin without."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        import mlflow
+
+        with mlflow.tracing.context(tags=current_tags()):
+            return function(*args, **kwargs)
+
+    return call

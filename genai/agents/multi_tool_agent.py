@@ -27,7 +27,7 @@ from utils.cli import Steps, lesson, show, show_table, track
 from utils.document_index import DocumentIndex, open_index
 from utils.document_search import DocumentSearch
 from utils.genai_evaluation import quiet_evaluation, read_rows
-from utils.lesson_context import current_tags
+from utils.lesson_context import current_tags, tagged_in_threads
 from utils.llm_backends import Backend, open_backend
 from utils.local_services import ServiceUnavailable
 from utils.mcp_tools import load_mcp_tools
@@ -143,6 +143,7 @@ def make_ask(llm: Backend, tools: list["BaseTool"], prompt_uri: str, session: st
 
     agent: Any = create_agent(llm.chat_model(), tools, name=NAME)
 
+    @tagged_in_threads
     @mlflow.trace(name="answer-task", span_type=SpanType.AGENT)
     def answer_task(row: int, question: str) -> str:  # noqa: ARG001
         mlflow.update_current_trace(session_id=session, user=user)

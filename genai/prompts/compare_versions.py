@@ -21,6 +21,7 @@ from mlflow.entities import SpanType
 from utils.cli import Steps, lesson, show, show_table
 from utils.evaluation import expected_in_answer, is_declined
 from utils.genai_evaluation import quiet_evaluation, read_scores
+from utils.lesson_context import tagged_in_threads
 from utils.llm_backends import Backend, open_backend
 from utils.options import BackendOptions
 from utils.paired_decision import Decision, decide, power
@@ -82,6 +83,7 @@ def evaluate_version(llm: Backend, version: int, rows: list[dict[str, Any]]) -> 
     """One evaluation run for one version; returns its id, and the score of each row as the store has it."""
     client = llm.openai_client()
 
+    @tagged_in_threads
     @mlflow.trace(name="answer-from-passage", span_type=SpanType.CHAIN)
     def answer(row: int, question: str, context: str) -> str:  # noqa: ARG001 `row` finds the score again
         prompt = mlflow.genai.load_prompt(f"prompts:/{PROMPT}/{version}")

@@ -163,7 +163,7 @@ LESSONS: tuple[Lesson, ...] = (
         ),
         evidence=(
             Evidence("run", "the same spans at both ends", filter="metrics.collected_spans >= 2"),
-            Evidence("trace", "traces that came by OpenTelemetry", filter="trace.name = 'plain-app'"),
+            Evidence("trace", "traces that came by OpenTelemetry", filter="span.name = 'plain-app'"),
             Evidence("trace", "traces that MLflow exported twice", filter="trace.name = 'dual-app'"),
         ),
         hints=(
