@@ -166,11 +166,9 @@ class DocumentIndex:
         return dict(zip(names, hashes, strict=True))
 
     def replace(self, contents: Sequence["Content"], vectors: "np.ndarray | None") -> None:
-        """Commit all chunks of these documents at once; chunks they had before are gone with it, and a document that
-        has none now leaves the index.
+        """Commit all chunks of these documents at once; those they had before are gone. Any process may call it again.
 
-        May be called again, and from several processes. vectors: of all chunks in their order, float32 array
-        (chunks, dimensions); None when there are none.
+        vectors: of all chunks in their order, float32 array (chunks, dimensions); None when there are none.
         """
         from filelock import FileLock
 
@@ -182,9 +180,8 @@ class DocumentIndex:
 
     def remove(self, documents: Sequence[str]) -> None:
         """Take out all chunks of these documents."""
-        table = self.table
         for names in slices(documents, NAMES_PER_DELETE):
-            table.delete(_in(names))
+            self.table.delete(_in(names))
 
     def verify(self, expected: Collection[str]) -> int:
         """Read back what the table holds: each of these documents, no other, no chunk twice. Returns its chunks.
@@ -277,7 +274,7 @@ def _digest(text: str) -> str:
 
 
 def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Parts of at most `size` items, in order."""
+    """Parts of at most `size` items."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 

@@ -46,6 +46,7 @@ def test_both_versions_answered_the_same_rows(opened):
         assert len(traces) == ROWS
         for trace in traces:
             assert f'"version": "{version}"' in trace.info.tags["mlflow.linkedPrompts"]
+            assert trace.info.tags["lesson"] == "3.2", "an evaluation's threads tag their traces, too"
             assert sum(span.span_type == "CHAT_MODEL" for span in trace.data.spans) == 1
     assert asked[0] == asked[1]
 

@@ -58,6 +58,7 @@ def test_each_task_is_one_trace_with_one_agent_at_its_root(rows):
     assert len(rows) == len(CHOSEN)
     for task, trace, _ in rows:
         (root,) = roots(trace)
+        assert trace.info.tags["lesson"] == "4.2"
         assert (root.name, root.span_type, trace.info.state) == ("answer-task", "AGENT", "OK")
         calls = [span for span in trace.data.spans if span.span_type == "CHAT_MODEL"]
         assert root.get_attribute(ROOT_CALLS) == len(calls), "a second autolog would write each call twice"

@@ -8,9 +8,11 @@ from mlflow import MlflowClient
 
 from genai.tracing import opentelemetry_export
 from genai.tracing.opentelemetry_export import compare, dual_app, dual_export, main, read_back
+from utils import curriculum
 from utils.errors import CheckFailed
 from utils.llm_backends import open_backend
 from utils.local_services import in_thread, listen
+from utils.progress import Store
 from utils.span_tree import roots
 
 QUESTIONS = 3
@@ -39,6 +41,10 @@ def test_both_programs_left_a_whole_trace_for_each_question(traces):
     for trace in [*traces["plain-app"], *traces["dual-app"]]:
         assert len(roots(trace)) == 1 and len(trace.data.spans) == 2
         assert trace.info.tags["lesson"] == "2.6"
+
+
+def test_the_store_proves_the_lesson(client):
+    assert Store().is_done(curriculum.lesson("2.6"))
 
 
 def test_tokens_messages_and_types_survive_the_way_through_opentelemetry(traces):
