@@ -13,8 +13,10 @@ The endpoint is asked first. One that is missing raises BackendUnavailable; no o
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
 
 from utils.errors import UserError
 from utils.model_servers import describe_failed_call, model_names
@@ -39,7 +41,7 @@ class BackendUnavailable(UserError):
 
 @dataclass(frozen=True)
 class BackendSettings:
-    """All that is needed to build a client, in a Spark worker too. Printing it shows no key."""
+    """All that is needed to build a client, in a Spark worker too. Neither print nor a trace shows its key."""
 
     llm_type: str
     model: str
@@ -47,7 +49,12 @@ class BackendSettings:
     temperature: float = 0.0
     request_timeout: float = 60.0  # seconds
     ollama_url: str | None = None
-    api_key: str = field(default=DUMMY_KEY, repr=False)
+    secret: SecretStr = SecretStr(DUMMY_KEY)  # MLflow writes all fields of a traced function's arguments into its span
+
+    @property
+    def api_key(self) -> str:
+        """The key in plain text, for a client."""
+        return self.secret.get_secret_value()
 
     @property
     def no_retries(self) -> dict[str, int]:
@@ -128,12 +135,18 @@ class BackendSettings:
         return {"model": f"openai:/{self.model}", "base_url": f"{self.base_url}/chat/completions"}
 
 
-@dataclass(frozen=True)
 class Backend:
-    """An endpoint that answered. Its methods are those of its settings."""
+    """An endpoint that answered. Its methods are those of its settings.
 
-    settings: BackendSettings
-    server: Any = None  # the mock's server: its `counts` say what it really served
+    No dataclass: in the span of a traced function an argument of this kind is one line, not all its fields.
+    """
+
+    def __init__(self, settings: BackendSettings, server: Any = None) -> None:
+        self.settings = settings
+        self.server = server  # the mock's server: its `counts` say what it really served
+
+    def __repr__(self) -> str:
+        return f"{self.model} ({self.llm_type})"
 
     @property
     def model(self) -> str:
@@ -238,7 +251,7 @@ def _open_openai(given: BackendOptions) -> Iterator[Backend]:
             "export OPENAI_API_KEY=…   (or: --openai-base-url of a local server, or --llm-type mock)",
         )
     model = given.model or OPENAI_DEFAULT_MODEL
-    settings = replace(_settings(given, model, url), api_key=key or DUMMY_KEY)
+    settings = replace(_settings(given, model, url), secret=SecretStr(key or DUMMY_KEY))
     _probe_openai(settings)
     yield Backend(settings)
 

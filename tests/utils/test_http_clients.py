@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from tests.stub_server import stub_server
 from utils.http_clients import MASK, MaskingClient, without_key
@@ -29,7 +30,7 @@ CALLS: dict[str, Callable[[BackendSettings], object]] = {
 def test_the_error_that_a_client_raises_does_not_hold_the_key(call, body):
     with stub_server({}, default=(401, body)) as stub:
         with pytest.raises(Exception) as caught:
-            call(BackendSettings("openai", "m", stub.base_url, api_key=KEY))
+            call(BackendSettings("openai", "m", stub.base_url, secret=SecretStr(KEY)))
         assert KEY in stub.seen, "the key was sent, so that the server could repeat it"
     error = caught.value
     said = f"{error!r} {error} {error.response.text} {getattr(error, 'body', '')}"  # type: ignore[attr-defined]

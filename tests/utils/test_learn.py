@@ -11,6 +11,7 @@ from collections import namedtuple
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -198,6 +199,15 @@ def test_an_extra_that_is_missing_is_no_fault(examine, monkeypatch):
     status, checks = examine()
     assert status == 0 and checks["extra later"].cure == "uv sync --extra later"
     assert checks["extra there"].state == "ok"
+
+
+def test_the_doctor_sees_packages_that_are_compiled_at_each_start(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.sys, "dont_write_bytecode", True)
+    spec = SimpleNamespace(cached=str(tmp_path / "fluent.pyc"))
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: spec)
+    assert "--compile-bytecode" in doctor._bytecode().cure
+    (tmp_path / "fluent.pyc").touch()
+    assert doctor._bytecode().state == "ok"
 
 
 def test_the_extras_that_the_doctor_and_the_tour_know_are_those_of_the_package():

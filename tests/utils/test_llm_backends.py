@@ -15,7 +15,14 @@ from spark.spark_langchain_ollama import main as sentiment
 from spark.spark_llamaindex_rag import main as rag
 from tests.stub_server import NEVER, NOT_FOUND, Answer, closed_url, stub_server
 from utils.lesson_context import current_tags
-from utils.llm_backends import DUMMY_KEY, ENDPOINT_VARIABLES, BackendUnavailable, open_backend
+from utils.llm_backends import (
+    DUMMY_KEY,
+    ENDPOINT_VARIABLES,
+    Backend,
+    BackendSettings,
+    BackendUnavailable,
+    open_backend,
+)
 from utils.mock_llm import MockServer
 from utils.options import BackendOptions
 
@@ -397,3 +404,19 @@ def test_a_key_is_nowhere_after_a_lesson(store, tmp_path, spark, run_command, mo
     assert tmp_path / "mlflow.db" in written and len(written) > 1, "the store and the run's artifacts"
     assert [path for path in written if KEY.encode() in path.read_bytes()] == []
     assert KEY not in result.output and KEY not in caplog.text
+
+
+def test_a_traced_function_shows_which_model_it_was_given_and_no_key(store, monkeypatch):
+    """MLflow writes every argument of a traced function into its span."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+    @mlflow.trace
+    def ask(llm: Backend, settings: BackendSettings) -> None: ...
+
+    with stub_server({"/v1/models": (200, {"data": [{"id": "m"}]})}) as stub:
+        with open_backend("openai", openai_base_url=stub.base_url, model="m") as llm:
+            assert llm.settings.api_key == KEY, "clients get it"
+            ask(llm, llm.settings)
+    span = mlflow.get_trace(mlflow.get_last_active_trace_id()).data.spans[0]
+    assert span.inputs["llm"] == "m (openai)" and span.inputs["settings"]["model"] == "m"
+    assert KEY not in str(span.to_dict()) and KEY not in str(llm.settings)

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ def examine(tracking_uri: str | None, ollama_url: str, openai_base_url: str | No
     """Every check, in the order in which a learner needs the things."""
     return [
         *_versions(),
+        _bytecode(),
         _java(),
         _store(tracking_uri),
         _folder(tracking_uri),
@@ -68,6 +70,15 @@ def _versions() -> Iterator[Check]:
             yield Check(package, "ok", version(package))
         except PackageNotFoundError:
             yield Check(package, "no", "not installed", "uv sync")
+
+
+def _bytecode() -> Check:
+    """Without compiled files Python compiles all of MLflow at each start."""
+    spec = importlib.util.find_spec("mlflow.tracking.fluent")
+    if sys.dont_write_bytecode and not (spec and spec.cached and Path(spec.cached).exists()):
+        found = "PYTHONDONTWRITEBYTECODE is set and the packages are not compiled: every start is slow"
+        return Check("start", "off", found, "uv sync --compile-bytecode")
+    return Check("start", "ok", "packages are compiled, or are at their first import")
 
 
 def _java() -> Check:
