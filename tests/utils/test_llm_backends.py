@@ -409,14 +409,15 @@ def test_a_key_is_nowhere_after_a_lesson(store, tmp_path, spark, run_command, mo
 def test_a_traced_function_shows_which_model_it_was_given_and_no_key(store, monkeypatch):
     """MLflow writes every argument of a traced function into its span."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    mlflow.set_experiment("arguments")
 
     @mlflow.trace
     def ask(llm: Backend, settings: BackendSettings) -> None: ...
 
-    with stub_server({"/v1/models": (200, {"data": [{"id": "m"}]})}) as stub:
-        with open_backend("openai", openai_base_url=stub.base_url, model="m") as llm:
-            assert llm.settings.api_key == KEY, "clients get it"
-            ask(llm, llm.settings)
+    with stub_server(OPENAI) as stub, open_backend("openai", openai_base_url=stub.base_url, model="m") as llm:
+        assert llm.settings.api_key == KEY, "clients get it"
+        ask(llm, llm.settings)
+    mlflow.flush_trace_async_logging()
     span = mlflow.get_trace(mlflow.get_last_active_trace_id()).data.spans[0]
     assert span.inputs["llm"] == "m (openai)" and span.inputs["settings"]["model"] == "m"
     assert KEY not in str(span.to_dict()) and KEY not in str(llm.settings)
