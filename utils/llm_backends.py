@@ -13,7 +13,7 @@ The endpoint is asked first. One that is missing raises BackendUnavailable; no o
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -49,7 +49,8 @@ class BackendSettings:
     temperature: float = 0.0
     request_timeout: float = 60.0  # seconds
     ollama_url: str | None = None
-    secret: SecretStr = SecretStr(DUMMY_KEY)  # MLflow writes all fields of a traced function's arguments into its span
+    # MLflow writes all fields of a traced function's arguments into its span: the key is one that prints as stars.
+    secret: SecretStr = field(default_factory=lambda: SecretStr(DUMMY_KEY))
 
     @property
     def api_key(self) -> str:
