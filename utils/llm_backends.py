@@ -16,8 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from utils.errors import UserError
-from utils.model_servers import describe_failed_call, model_names
+from utils.model_servers import BackendUnavailable, describe_failed_call, get_json, model_names
 from utils.options import BackendOptions
 
 if TYPE_CHECKING:
@@ -27,14 +26,12 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
-DUMMY_KEY = "not-needed"  # clients insist on a key; mock and Ollama do not look at it
-PROBE_SECONDS = 2.0
+DUMMY_KEY = "not-needed"  # clients insist on a key; mock, llama.cpp and Ollama do not look at it
+LOCAL_REQUEST_SECONDS = (
+    600.0  # where no --request-timeout is given: this machine computes, and requests wait their turn
+)
 CONTEXT_TOKENS = 4096  # what LlamaIndex fits its prompts into
 ENDPOINT_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_KEY")
-
-
-class BackendUnavailable(UserError):
-    """The model server, the model or the key is missing."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +157,9 @@ class Backend:
 def open_backend(llm_type: str | BackendOptions = "mock", **chosen: Any) -> Iterator[Backend]:
     """Open the chosen backend: start the mock, or ask the server whether it is there and has the model.
 
-    llm_type is `mock`, `ollama` or `openai`, or a command's BackendOptions; `chosen` are fields of these. While it is
-    open, OPENAI_BASE_URL, OPENAI_API_BASE and OPENAI_API_KEY point at it (built-in scorers find it that way), and runs
-    and traces carry `llm_type` and `llm_model`.
+    llm_type is one of OPENERS, or a command's BackendOptions; `chosen` are fields of these. While it is open,
+    OPENAI_BASE_URL, OPENAI_API_BASE and OPENAI_API_KEY point at it (built-in scorers find it that way), and runs and
+    traces carry `llm_type` and `llm_model`.
 
     Raises:
         BackendUnavailable: no server, no such model, or no key; also when a call inside fails for good.
@@ -189,8 +186,12 @@ def open_backend(llm_type: str | BackendOptions = "mock", **chosen: Any) -> Iter
 
 def check_backend(given: BackendOptions) -> None:
     """Raises BackendUnavailable where open_backend would: no server, no such model, or no key."""
+    if given.llm_type == "local":  # everything but loading it, which open_backend will do
+        from utils.local_llm import check_local
+
+        return check_local(given.model)
     with OPENERS[given.llm_type](given):
-        pass
+        return None
 
 
 @contextmanager
@@ -210,11 +211,21 @@ def _open_mock(given: BackendOptions) -> Iterator[Backend]:
 
 
 @contextmanager
+def _open_local(given: BackendOptions) -> Iterator[Backend]:
+    from utils.local_llm import serving
+
+    with serving(given.model) as (base_url, model):
+        settings = _settings(given, model, base_url)
+        chosen = given.request_timeout != BackendOptions.request_timeout
+        yield Backend(settings if chosen else replace(settings, request_timeout=LOCAL_REQUEST_SECONDS))
+
+
+@contextmanager
 def _open_ollama(given: BackendOptions) -> Iterator[Backend]:
     url = given.ollama_url.rstrip("/")
     model = given.model or given.ollama_model
     cure = f"ollama serve, then ollama pull {model}   (or: --llm-type mock)"
-    status, body = _get(f"{url}/api/tags", f"Ollama does not answer at {url}", cure)
+    status, body = get_json(f"{url}/api/tags", f"Ollama does not answer at {url}", cure)
     names = model_names(body, "models", "name") if status == 200 else None
     if names is None:
         raise BackendUnavailable(f"{url} is not an Ollama server (/api/tags answers {status})", "check --ollama-url")
@@ -245,6 +256,7 @@ def _open_openai(given: BackendOptions) -> Iterator[Backend]:
 
 OPENERS: dict[str, Callable[[BackendOptions], AbstractContextManager[Backend]]] = {
     "mock": _open_mock,
+    "local": _open_local,
     "ollama": _open_ollama,
     "openai": _open_openai,
 }
@@ -257,7 +269,7 @@ def _settings(given: BackendOptions, model: str, base_url: str) -> BackendSettin
 def _probe_openai(settings: BackendSettings) -> None:
     url = settings.base_url
     cure = "check --openai-base-url: it ends in /v1 and the server runs   (or: --llm-type mock)"
-    status, body = _get(f"{url}/models", f"no server answers at {url}", cure, settings.api_key)
+    status, body = get_json(f"{url}/models", f"no server answers at {url}", cure, settings.api_key)
     if status in (401, 403):
         raise BackendUnavailable(f"{url} refuses the key in OPENAI_API_KEY ({status})", "set a valid OPENAI_API_KEY")
     names = model_names(body, "data", "id") if status == 200 else None
@@ -266,21 +278,6 @@ def _probe_openai(settings: BackendSettings) -> None:
     if names and settings.model not in names:
         have = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         raise BackendUnavailable(f"{url} has no model {settings.model} (it has: {have})", f"--model {names[0]}")
-
-
-def _get(url: str, problem: str, cure: str, api_key: str | None = None) -> tuple[int, Any]:
-    """Status and JSON body (None where it is no JSON) of a GET that takes at most PROBE_SECONDS."""
-    import httpx
-
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    try:
-        answer = httpx.get(url, headers=headers, timeout=PROBE_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise BackendUnavailable(problem, cure) from error
-    try:
-        return answer.status_code, answer.json()
-    except ValueError:
-        return answer.status_code, None
 
 
 @contextmanager
