@@ -80,7 +80,7 @@ def take(address: str, wanted: list[Shot]) -> None:
             page.get_by_text(shot.ready).first.wait_for()
             close_introductions(page, ("Got it",) if shot.click else ("Got it", "Close"))
             for text in shot.click:
-                # Sent to the element itself: a pointer that comes over a cell of a table brings up a hint that covers it.
+                # To the element itself: a pointer over a cell of a table brings up a hint that covers the cell.
                 page.get_by_text(text, exact=True).first.dispatch_event("click")
             page.wait_for_timeout(5_000)  # charts are drawn, side panels slide in
             page.screenshot(path=IMAGES / shot.file)

@@ -13,13 +13,13 @@ The endpoint is asked first. One that is missing raises BackendUnavailable; no o
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from utils.errors import UserError
-from utils.model_servers import describe_failed_call, model_names
+from utils.backend_settings import DUMMY_KEY, BackendSettings
+from utils.model_servers import BackendUnavailable, describe_failed_call, get_json, model_names
 from utils.options import BackendOptions
 
 if TYPE_CHECKING:
@@ -29,111 +29,10 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_DEFAULT_MODEL = "gpt-4o-mini"
-DUMMY_KEY = "not-needed"  # clients insist on a key; mock and Ollama do not look at it
-PROBE_SECONDS = 2.0
-CONTEXT_TOKENS = 4096  # what LlamaIndex fits its prompts into
+LOCAL_REQUEST_SECONDS = (
+    600.0  # where no --request-timeout is given: this machine computes, and requests wait their turn
+)
 ENDPOINT_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_KEY")
-
-
-class BackendUnavailable(UserError):
-    """The model server, the model or the key is missing."""
-
-
-@dataclass(frozen=True)
-class BackendSettings:
-    """All that is needed to build a client, in a Spark worker too. Neither print nor a trace shows its key."""
-
-    llm_type: str
-    model: str
-    base_url: str  # OpenAI's API, up to and with /v1
-    temperature: float = 0.0
-    request_timeout: float = 60.0  # seconds
-    ollama_url: str | None = None
-    # MLflow writes all fields of a traced function's arguments into its span: the key is one that prints as stars.
-    secret: SecretStr = field(default_factory=lambda: SecretStr(DUMMY_KEY))
-
-    @property
-    def api_key(self) -> str:
-        """The key in plain text, for a client."""
-        return self.secret.get_secret_value()
-
-    @property
-    def no_retries(self) -> dict[str, int]:
-        """For callers that retry by themselves: what keeps LangChain's client from doing it, too."""
-        return {} if self.llm_type == "ollama" else {"max_retries": 0}
-
-    def chat_model(self, **overrides: Any) -> "BaseChatModel":
-        """LangChain: ChatOllama for ollama, ChatOpenAI for everything that speaks OpenAI's API."""
-        if self.llm_type == "ollama":
-            from langchain_ollama import ChatOllama
-
-            from utils.http_clients import CountedTransport
-
-            arguments: dict[str, Any] = {
-                "model": self.model,
-                "base_url": self.ollama_url,
-                "client_kwargs": {"timeout": self.request_timeout},
-                "sync_client_kwargs": {"transport": CountedTransport()},
-            }
-            return ChatOllama(**{**arguments, "temperature": self.temperature, **overrides})
-        from langchain_openai import ChatOpenAI
-
-        from utils.http_clients import AsyncMaskingClient, MaskingClient
-
-        # stream_usage: a custom base URL reports no tokens while streaming unless it is asked to.
-        arguments = {
-            "model": self.model,
-            "base_url": self.base_url,
-            "api_key": self.api_key,
-            "stream_usage": True,
-            "http_client": MaskingClient(),
-            "http_async_client": AsyncMaskingClient(),
-        }
-        return ChatOpenAI(
-            **{**arguments, "temperature": self.temperature, "timeout": self.request_timeout, **overrides}
-        )
-
-    def llama_index(self, *, streaming: bool = False, **overrides: Any) -> "LLM":
-        """LlamaIndex: Ollama for ollama, OpenAILike otherwise. `streaming=True` asks for token counts in streams."""
-        if self.llm_type == "ollama":
-            from llama_index.llms.ollama import Ollama
-
-            # Left to itself the client takes the model's whole window, for which Ollama then reserves memory.
-            arguments = {
-                "model": self.model,
-                "base_url": self.ollama_url,
-                "request_timeout": self.request_timeout,
-                "context_window": CONTEXT_TOKENS,
-            }
-            return Ollama(**{**arguments, "temperature": self.temperature, **overrides})
-        from llama_index.llms.openai_like import OpenAILike
-
-        from utils.http_clients import AsyncMaskingClient, MaskingClient
-
-        usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if streaming else {}
-        endpoint: dict[str, Any] = {"model": self.model, "api_base": self.base_url, "api_key": self.api_key}
-        kind = {"is_chat_model": True, "is_function_calling_model": True, "context_window": CONTEXT_TOKENS}
-        limits = {
-            "temperature": self.temperature,
-            "timeout": self.request_timeout,
-            "additional_kwargs": usage,
-        }
-        clients = {"http_client": MaskingClient(), "async_http_client": AsyncMaskingClient()}
-        return OpenAILike(**{**endpoint, **kind, **limits, **clients, **overrides})
-
-    def openai_client(self, **overrides: Any) -> "OpenAI":
-        """The OpenAI SDK on the same endpoint (Ollama answers it under /v1)."""
-        from openai import OpenAI
-
-        from utils.http_clients import MaskingClient
-
-        arguments: dict[str, Any] = {"base_url": self.base_url, "api_key": self.api_key}
-        arguments |= {"timeout": self.request_timeout, "http_client": MaskingClient()}
-        return OpenAI(**{**arguments, **overrides})
-
-    def judge(self) -> dict[str, str]:
-        """Keyword arguments for mlflow.genai.judges.make_judge: the full path, since plain /v1 answers 404."""
-        return {"model": f"openai:/{self.model}", "base_url": f"{self.base_url}/chat/completions"}
 
 
 class Backend:
@@ -174,9 +73,9 @@ class Backend:
 def open_backend(llm_type: str | BackendOptions = "mock", **chosen: Any) -> Iterator[Backend]:
     """Open the chosen backend: start the mock, or ask the server whether it is there and has the model.
 
-    llm_type is `mock`, `ollama` or `openai`, or a command's BackendOptions; `chosen` are fields of these. While it is
-    open, OPENAI_BASE_URL, OPENAI_API_BASE and OPENAI_API_KEY point at it (built-in scorers find it that way), and runs
-    and traces carry `llm_type` and `llm_model`.
+    llm_type is one of OPENERS, or a command's BackendOptions; `chosen` are fields of these. While it is open,
+    OPENAI_BASE_URL, OPENAI_API_BASE and OPENAI_API_KEY point at it (built-in scorers find it that way), and runs and
+    traces carry `llm_type` and `llm_model`.
 
     Raises:
         BackendUnavailable: no server, no such model, or no key; also when a call inside fails for good.
@@ -203,8 +102,12 @@ def open_backend(llm_type: str | BackendOptions = "mock", **chosen: Any) -> Iter
 
 def check_backend(given: BackendOptions) -> None:
     """Raises BackendUnavailable where open_backend would: no server, no such model, or no key."""
+    if given.llm_type == "local":  # everything but loading it, which open_backend will do
+        from utils.local_llm import check_local
+
+        return check_local(given.model)
     with OPENERS[given.llm_type](given):
-        pass
+        return None
 
 
 @contextmanager
@@ -224,11 +127,21 @@ def _open_mock(given: BackendOptions) -> Iterator[Backend]:
 
 
 @contextmanager
+def _open_local(given: BackendOptions) -> Iterator[Backend]:
+    from utils.local_llm import serving
+
+    with serving(given.model) as (base_url, model):
+        settings = _settings(given, model, base_url)
+        chosen = given.request_timeout != BackendOptions.request_timeout
+        yield Backend(settings if chosen else replace(settings, request_timeout=LOCAL_REQUEST_SECONDS))
+
+
+@contextmanager
 def _open_ollama(given: BackendOptions) -> Iterator[Backend]:
     url = given.ollama_url.rstrip("/")
     model = given.model or given.ollama_model
     cure = f"ollama serve, then ollama pull {model}   (or: --llm-type mock)"
-    status, body = _get(f"{url}/api/tags", f"Ollama does not answer at {url}", cure)
+    status, body = get_json(f"{url}/api/tags", f"Ollama does not answer at {url}", cure)
     names = model_names(body, "models", "name") if status == 200 else None
     if names is None:
         raise BackendUnavailable(f"{url} is not an Ollama server (/api/tags answers {status})", "check --ollama-url")
@@ -259,6 +172,7 @@ def _open_openai(given: BackendOptions) -> Iterator[Backend]:
 
 OPENERS: dict[str, Callable[[BackendOptions], AbstractContextManager[Backend]]] = {
     "mock": _open_mock,
+    "local": _open_local,
     "ollama": _open_ollama,
     "openai": _open_openai,
 }
@@ -271,7 +185,7 @@ def _settings(given: BackendOptions, model: str, base_url: str) -> BackendSettin
 def _probe_openai(settings: BackendSettings) -> None:
     url = settings.base_url
     cure = "check --openai-base-url: it ends in /v1 and the server runs   (or: --llm-type mock)"
-    status, body = _get(f"{url}/models", f"no server answers at {url}", cure, settings.api_key)
+    status, body = get_json(f"{url}/models", f"no server answers at {url}", cure, settings.api_key)
     if status in (401, 403):
         raise BackendUnavailable(f"{url} refuses the key in OPENAI_API_KEY ({status})", "set a valid OPENAI_API_KEY")
     names = model_names(body, "data", "id") if status == 200 else None
@@ -280,21 +194,6 @@ def _probe_openai(settings: BackendSettings) -> None:
     if names and settings.model not in names:
         have = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         raise BackendUnavailable(f"{url} has no model {settings.model} (it has: {have})", f"--model {names[0]}")
-
-
-def _get(url: str, problem: str, cure: str, api_key: str | None = None) -> tuple[int, Any]:
-    """Status and JSON body (None where it is no JSON) of a GET that takes at most PROBE_SECONDS."""
-    import httpx
-
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    try:
-        answer = httpx.get(url, headers=headers, timeout=PROBE_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise BackendUnavailable(problem, cure) from error
-    try:
-        return answer.status_code, answer.json()
-    except ValueError:
-        return answer.status_code, None
 
 
 @contextmanager

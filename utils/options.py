@@ -9,7 +9,7 @@ import click
 
 from utils.embeddings import EMBED_TYPES
 
-LLM_TYPES = ("mock", "ollama", "openai")  # "local" joins with utils/local_llm.py
+LLM_TYPES = ("mock", "local", "ollama", "openai")
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -74,7 +74,8 @@ def backend_options(default_llm_type: str) -> Callable[[F], F]:
         click.option("--llm-type", type=click.Choice(LLM_TYPES), default=default_llm_type, envvar="LLM_TYPE",
                      show_default=True, show_envvar=True, help="Which kind of server answers."),
         click.option("--model", envvar="LLM_MODEL", show_envvar=True,
-                     help="Model name; wins over --ollama-model. Mock: mock-small (default) or mock-large."),
+                     help="Model name; wins over --ollama-model. Mock: mock-small (default) or mock-large. Local: "
+                     "a GGUF file; default: LOCAL_LLM_PATH, else a small model that is fetched once."),
         click.option("--ollama-model", default=default.ollama_model, envvar="OLLAMA_MODEL", show_default=True,
                      show_envvar=True, help="Model that Ollama has pulled."),
         click.option("--ollama-url", default=default.ollama_url, envvar="OLLAMA_URL", show_default=True,
@@ -84,7 +85,8 @@ def backend_options(default_llm_type: str) -> Callable[[F], F]:
         click.option("--temperature", type=click.FloatRange(0, 2), default=default.temperature, show_default=True,
                      help="0: the most likely answer."),
         click.option("--request-timeout", type=click.FloatRange(min=0, min_open=True),
-                     default=default.request_timeout, show_default=True, help="Seconds before a request is given up."),
+                     default=default.request_timeout, show_default=True,
+                     help="Seconds before a request is given up; local: 600 where none are given."),
         click.option("--mock-latency-ms", type=click.FloatRange(min=0), default=default.mock_latency_ms,
                      help="Mock: how long each answer takes."),
         click.option("--mock-faults", default="", metavar="KIND:SHARE,…",

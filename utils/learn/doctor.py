@@ -24,6 +24,7 @@ EXTRAS = {
     "huggingface": "llama_index.embeddings.huggingface",
     "optimize": "dspy",
     "frameworks": "pydantic_ai",
+    "local": "xllamacpp",
 }
 LEAST_DISK_GIB = 2
 UI_PORT = 5000  # where plain `mlflow ui` listens
