@@ -34,7 +34,9 @@ def files_with(text: str, folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
-@pytest.mark.parametrize("lesson", LESSONS)
+@pytest.mark.parametrize(
+    "lesson", [name if name == "2.2" else pytest.param(name, marks=pytest.mark.slow) for name in LESSONS]
+)
 def test_no_key_is_kept(lesson, spark, store, tmp_path, run_command, monkeypatch, repeating_server: Stub):
     command, flags = LESSONS[lesson]
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

@@ -302,6 +302,7 @@ def test_a_module_without_lessons(refused, monkeypatch):
     assert "module 8" in refused(main, "tour", "--module", 8)
 
 
+@pytest.mark.slow
 def test_the_tour_of_one_module_ends_with_all_its_evidence(store, run_command):
     """By `python -m`, where the children's main module has no file, which PySpark takes for a run of its doctests."""
     lessons = sum(entry.module.number == 1 for entry in curriculum.LESSONS)
