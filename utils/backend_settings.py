@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 DUMMY_KEY = "not-needed"  # clients insist on a key; mock, llama.cpp and Ollama do not look at it
 CONTEXT_TOKENS = 4096  # what LlamaIndex fits its prompts into
+# A small model that has lost its way repeats itself until its context is full: minutes, on a CPU.
+ANSWER_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class BackendSettings:
             arguments: dict[str, Any] = {
                 "model": self.model,
                 "base_url": self.ollama_url,
+                "num_predict": ANSWER_TOKENS,
                 "client_kwargs": {"timeout": self.request_timeout},
                 "sync_client_kwargs": {"transport": CountedTransport()},
             }
@@ -61,6 +64,7 @@ class BackendSettings:
             "base_url": self.base_url,
             "api_key": self.api_key,
             "stream_usage": True,
+            "max_completion_tokens": ANSWER_TOKENS,
             "http_client": MaskingClient(),
             "http_async_client": AsyncMaskingClient(),
         }
@@ -79,6 +83,7 @@ class BackendSettings:
                 "base_url": self.ollama_url,
                 "request_timeout": self.request_timeout,
                 "context_window": CONTEXT_TOKENS,
+                "additional_kwargs": {"num_predict": ANSWER_TOKENS},
             }
             return Ollama(**{**arguments, "temperature": self.temperature, **overrides})
         from llama_index.llms.openai_like import OpenAILike
@@ -91,6 +96,7 @@ class BackendSettings:
         limits = {
             "temperature": self.temperature,
             "timeout": self.request_timeout,
+            "max_tokens": ANSWER_TOKENS,
             "additional_kwargs": usage,
         }
         clients = {"http_client": MaskingClient(), "async_http_client": AsyncMaskingClient()}

@@ -8,12 +8,14 @@ from typing import Any
 
 import mlflow
 import pytest
+from langchain_core.messages import HumanMessage
 from mlflow.genai.judges import make_judge
 
 from spark.spark_langchain_multiple_mode import main as multiple_mode
 from spark.spark_langchain_ollama import main as sentiment
 from spark.spark_llamaindex_rag import main as rag
 from tests.stub_server import NEVER, NOT_FOUND, Answer, closed_url, stub_server
+from utils.backend_settings import ANSWER_TOKENS
 from utils.lesson_context import current_tags
 from utils.llm_backends import (
     DUMMY_KEY,
@@ -421,3 +423,16 @@ def test_a_traced_function_shows_which_model_it_was_given_and_no_key(store, monk
     span = mlflow.get_trace(mlflow.get_last_active_trace_id()).data.spans[0]
     assert span.inputs["llm"] == "m (openai)" and span.inputs["settings"]["model"] == "m"
     assert KEY not in str(span.to_dict()) and KEY not in str(llm.settings)
+
+
+@pytest.mark.parametrize("llm_type", ["openai", "ollama"])
+def test_an_answer_of_langchain_and_llamaindex_has_an_end(llm_type):
+    """A small model that repeats itself would go on until its context is full."""
+    settings = BackendSettings(llm_type, "m", "http://127.0.0.1:9/v1", ollama_url="http://127.0.0.1:9")
+    model, other = settings.chat_model(), settings.llama_index()
+    if llm_type == "openai":
+        assert model._get_request_payload("x")["max_completion_tokens"] == ANSWER_TOKENS
+        assert other._get_model_kwargs()["max_tokens"] == ANSWER_TOKENS
+    else:
+        assert model._chat_params([HumanMessage("x")])["options"]["num_predict"] == ANSWER_TOKENS
+        assert other._model_kwargs["num_predict"] == ANSWER_TOKENS
