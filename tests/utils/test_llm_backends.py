@@ -429,7 +429,8 @@ def test_a_traced_function_shows_which_model_it_was_given_and_no_key(store, monk
 def test_an_answer_of_langchain_and_llamaindex_has_an_end(llm_type):
     """A small model that repeats itself would go on until its context is full."""
     settings = BackendSettings(llm_type, "m", "http://127.0.0.1:9/v1", ollama_url="http://127.0.0.1:9")
-    model, other = settings.chat_model(), settings.llama_index()
+    model: Any = settings.chat_model()
+    other: Any = settings.llama_index()
     if llm_type == "openai":
         assert model._get_request_payload("x")["max_completion_tokens"] == ANSWER_TOKENS
         assert other._get_model_kwargs()["max_tokens"] == ANSWER_TOKENS
