@@ -50,6 +50,7 @@ AT_THE_START = {
     "5.2a": "has 0 nested runs: start one with nested=True",
     "5.2b": f"has no feedback {FEEDBACK}",
     "5.5a": "no file was added or changed between the two runs",
+    "6.1a": "there is no dataset library-complaints",
     "8.1a": "has no hand-off to a specialist of your own",
     "8.1b": "has no attribute budget.limit, and there are 40 hand-offs below it",
     "5.3a": "ranks every question as the vectors alone do: join both rankings",
@@ -765,3 +766,38 @@ def test_the_help_of_an_exercise_is_its_docstring(run_command):
         shown = run_command(load(entry.file), "--help").stdout
         assert f"Usage: {entry.command} [OPTIONS]" in shown and "--tracking-uri" in shown
         assert " ".join(docstring(entry.file).split()) in " ".join(shown.split())
+
+
+# --- module 6
+
+
+def complaints() -> "mlflow.genai.datasets.EvaluationDataset":
+    (found,) = mlflow.genai.search_datasets(filter_string="name = 'library-complaints'")
+    return found
+
+
+def test_rows_from_complaints_lacks_a_row_an_expectation_or_its_trace(solved):
+    left = solved("6.1a")
+    rows = complaints().to_df()
+    assert len(rows) >= 2
+    complaints().merge_records([{"inputs": {"question": "When does the library open?"}}])
+    assert "about which nobody complained" in (missing("6.1a") or "")
+    complaints().delete_records(
+        [row.dataset_record_id for row in complaints().to_df().itertuples() if row.source_type != "TRACE"]
+    )
+    assert missing("6.1a") is None
+    left.change("UPDATE evaluation_dataset_records SET source = NULL, source_type = 'CODE'")
+    assert "does not say from which trace it came" in (missing("6.1a") or "")
+    left.change("UPDATE evaluation_dataset_records SET expectations = NULL")
+    assert "has no expectation expected_response" in (missing("6.1a") or "")
+    complaints().delete_records([rows["dataset_record_id"][0]])
+    assert "has no row for the complaint" in (missing("6.1a") or "")
+
+
+def test_rows_from_complaints_lacks_nothing_after_a_second_run_and_one_dataset_is_enough(solved, run_command):
+    solved("6.1a")
+    before = len(complaints().to_df())
+    assert run_command(load(exercise("6.1a").solution)).exit_code == 0
+    assert missing("6.1a") is None and len(complaints().to_df()) == before
+    mlflow.genai.create_dataset(name="library-complaints", experiment_id=complaints().experiment_ids)
+    assert "there are 2 datasets named library-complaints" in (missing("6.1a") or "")

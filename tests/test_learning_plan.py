@@ -29,6 +29,7 @@ PAGE_NAMES = {
     "models": "Agent versions",
     "prompts": "Prompts",
     "evaluation-runs": "Evaluation runs",
+    "datasets": "Datasets",
     "chat-sessions": "Sessions",
 }
 LESSONS = pytest.mark.parametrize("entry", curriculum.LESSONS, ids=lambda entry: entry.number)

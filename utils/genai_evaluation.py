@@ -16,17 +16,25 @@ SETTINGS = {"MLFLOW_GENAI_EVAL_SKIP_TRACE_VALIDATION": "true", "MLFLOW_GENAI_EVA
 
 
 @contextmanager
-def quiet_evaluation() -> Iterator[None]:
-    """Around mlflow.genai.evaluate: no notice of several lines, and predict_fn is called once per row, no more."""
+def quiet_evaluation(workers: int | None = None) -> Iterator[None]:
+    """Around mlflow.genai.evaluate: no notice of several lines, and predict_fn is called once per row, no more.
+
+    workers: how many rows are asked about at once, whatever the user has set; 1 where latency is measured.
+    """
     before = {name: os.environ.get(name) for name in SETTINGS}
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    if workers is not None:
+        os.environ["MLFLOW_GENAI_EVAL_MAX_WORKERS"] = str(workers)
     try:
         with redirect_stdout(StringIO()):
             yield
     finally:
-        for name in [name for name, value in before.items() if value is None]:
-            del os.environ[name]
+        for name, earlier in before.items():
+            if earlier is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = earlier
 
 
 def read_scores(run_id: str, scorer: str, rows: int) -> dict[int, Any]:

@@ -1,5 +1,39 @@
 """Module 6: Evaluation."""
 
-from utils.curriculum.entries import Lesson
+from utils.curriculum.entries import Evidence, Lesson
 
-LESSONS: tuple[Lesson, ...] = ()
+LESSONS: tuple[Lesson, ...] = (
+    Lesson(
+        number="6.1",
+        title="Keep evaluation rows, so that last month's score can be computed again",
+        command="mlflow-evaluation-dataset",
+        file="genai/evaluation/evaluation_dataset.py",
+        page="datasets",
+        look="document-questions: each row with its expectation, its tags and where it came from",
+        docs="https://mlflow.org/docs/latest/genai/datasets/",
+        shows=(
+            "mlflow.genai.create_dataset",
+            "mlflow.genai.search_datasets",
+            "mlflow.genai.get_dataset",
+            "mlflow.genai.set_dataset_tags",
+            "mlflow.log_expectation",
+            "mlflow.log_input",
+            "mlflow.log_dict",
+            "mlflow.artifacts.load_dict",
+            "mlflow.genai.evaluate",
+        ),
+        evidence=(
+            Evidence("run", "versions of the rows, kept and scored", minimum=2, filter="params.rows_digest != ''"),
+            Evidence("dataset", "the rows under their digest"),
+            Evidence("trace", "an answer for every row", minimum=2, filter="trace.name = 'dataset-question'"),
+            Evidence("prompt", "the prompt that answers from documents", name="document-answer"),
+        ),
+        hints=(
+            "The score fell by three points since last month. Did the system get worse, or did somebody change rows?",
+            "You merge the same file again. Which digest should stay as it is, and which one does not?",
+            "A user's question failed. What has to be added to its trace before it is worth anything as a row?",
+            "Look at utils/evaluation_rows.py::content_digest and at "
+            "genai/evaluation/evaluation_dataset.py::load_version.",
+        ),
+    ),
+)

@@ -1,5 +1,23 @@
 """Module 6: Evaluation."""
 
+from utils.exercise_checks import evaluation
 from utils.exercises.entries import Exercise
 
-EXERCISES: tuple[Exercise, ...] = ()
+EXERCISES: tuple[Exercise, ...] = (
+    Exercise(
+        id="6.1a",
+        title="Make evaluation rows of what users complained about",
+        file="genai/exercises/rows_from_complaints.py",
+        task="Choose the traces with a thumb down, log on each what the answer should have been, and merge them into a "
+        "dataset, so that the next version is tested on them. A second run must add no row.",
+        proof="every complaint is a row once, with its expectation and its trace, and no praised answer is among them",
+        hints=(
+            "A complaint says that an answer was bad. What does a test need to know besides?",
+            "You read the trace before you logged the expectation. What does your copy of it not hold?",
+            "The second run made the same complaints again. By what does MLflow know that these rows are there?",
+            "Look at genai/evaluation/evaluation_dataset.py::merge_user_traces and ::open_dataset; then compare with "
+            "tests/solutions/rows_from_complaints.py.",
+        ),
+        check=evaluation.find_rows_from_complaints,
+    ),
+)

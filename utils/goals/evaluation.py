@@ -1,16 +1,23 @@
 """Module 6: Evaluation."""
 
-from utils.goals.entries import later
+from utils.curriculum import Evidence
+from utils.goals.entries import asked, later, proved, run
+
+DATASET = "uv run mlflow-evaluation-dataset"
 
 LEARNING = (
-    later("learning", "6.1", "Evaluation rows are kept so that last month's score can be computed again."),
+    asked("learning", "6.1", "Can you compute last month's score again, on last month's rows?",
+          "uv run mlflow-learn hint 6.1"),
     later("learning", "6.3", "A difference between three prompts is corrected for having looked three times."),
     later("learning", "6.4", "A judge is trusted as far as it agrees with people, and no further."),
     later("learning", "6.7", "A change that lowers quality does not get merged."),
 )  # fmt: skip
 
 CRITERIA = (
-    later("criterion", "6.1", "A dataset holds expectations, and its earlier version can be loaded by digest."),
+    proved("criterion", "6.1", "Two versions of the rows are kept and scored, each under its digest.",
+           DATASET, run("params.rows_digest != ''", 2)),
+    proved("criterion", "6.1", "The rows that were scored are inputs of their runs.",
+           DATASET, Evidence("dataset", "the rows under their digests", 2)),
     later("criterion", "6.2", "Similarity, correctness, relevance and faithfulness are known by chunk size."),
     later("criterion", "6.3", "Three prompts are compared on the same rows, all pairs."),
     later("criterion", "6.4", "A judge's agreement with people stands in a run."),
