@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+import hypothesis
 import pytest
 from click.testing import CliRunner, Result
 
@@ -22,6 +23,8 @@ ENVIRONMENT = (
     "OPENAI_API_BASE", "OLLAMA_URL", "OLLAMA_MODEL", "LLM_TYPE", "LLM_MODEL", "SPARK_MASTER",
 )  # fmt: skip
 
+hypothesis.settings.register_profile("suite", deadline=None)  # a slow machine is no fault of the code
+hypothesis.settings.load_profile("suite")
 
 if sys.modules["__main__"].__spec__ is None and not hasattr(sys.modules["__main__"], "__file__"):
     # In the processes of pytest-xdist. PySpark takes such a program for its own doctests, and MLflow's look at a
