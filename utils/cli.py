@@ -223,7 +223,7 @@ def show(
     server, start = (uri, "") if uri.startswith("http") else (UI_URL, f"{ui_command(uri)}, then ")
     click.echo(f"Look at: {start}{server}/#/experiments/{experiment_id}/{entry.page}   ({entry.look})")
     following = curriculum.next_lesson(number)
-    click.echo(f"Next:    uv run {following.command if following else 'mlflow-learn'}")
+    click.echo(f"Next:    {following.typed if following else 'uv run mlflow-learn'}")
 
 
 def ui_command(uri: str) -> str:

@@ -54,6 +54,11 @@ class Lesson:
     docs: str = "https://mlflow.org/docs/latest/genai/"
 
     @property
+    def typed(self) -> str:
+        """The command as a learner types it, with the extra that it needs."""
+        return f"uv run {f'--extra {self.extra} ' if self.extra else ''}{self.command}"
+
+    @property
     def module(self) -> Module:
         return MODULES[int(self.number.split(".")[0]) - 1]
 

@@ -19,7 +19,7 @@ def show_status(tracking_uri: str | None, track: str | None = None) -> None:
     click.echo(f"Store: {uri}")
     following = next((entry for entry in lessons if entry.number not in done), None)
     if following:
-        click.echo(f"Next:  uv run {following.command}   ({following.number} {following.title})")
+        click.echo(f"Next:  {following.typed}   ({following.number} {following.title})")
     elif not lessons:
         click.echo(f"The lessons of the {track} track are still to come.")
     else:
