@@ -47,6 +47,12 @@ class Memory:
         return str(asked[-1].text) if newest.tasks and asked else None
 
 
+def last_turns(messages: list[Any], window: int) -> list[Any]:
+    """The messages from the window-th newest question on; window 0 means all of them."""
+    asked = [place for place, message in enumerate(messages) if message.type == "human"]
+    return messages[asked[-window] :] if 0 < window < len(asked) else messages
+
+
 @contextmanager
 def open_memory(folder: Path) -> Iterator[Memory]:
     """Open the memory in a folder, which is made when it is missing; two processes may have it open at once.

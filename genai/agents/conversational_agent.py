@@ -25,13 +25,14 @@ from mlflow.genai.scorers import ConversationCompleteness, KnowledgeRetention, U
 
 from utils.agent_setup import priced_spans, tool_calls
 from utils.cli import Steps, lesson, show, show_table, typed_lines, waiting
-from utils.conversation_memory import Memory, open_memory
+from utils.conversation_memory import Memory, last_turns, open_memory
 from utils.document_search import DocumentSearch
 from utils.errors import InputError
 from utils.genai_evaluation import quiet_evaluation, read_session_scores
 from utils.lesson_context import current_tags
 from utils.llm_backends import Backend, open_backend
 from utils.mlflow_setup import STATE_DIR
+from utils.model_servers import BackendUnavailable, describe_failed_call
 from utils.options import BackendOptions
 from utils.prompt_utils import use_alias
 from utils.sample_documents import CORPUS
@@ -114,12 +115,6 @@ def build_agent(llm: Backend, memory: Memory, prompt_uri: str, window: int) -> A
     return create_agent(llm.chat_model(), [make_search()], middleware=hooks, checkpointer=memory.saver, name=NAME)
 
 
-def last_turns(messages: list[Any], window: int) -> list[Any]:
-    """The messages from the window-th newest question on; window 0 means all of them."""
-    asked = [place for place, message in enumerate(messages) if message.type == "human"]
-    return messages[asked[-window] :] if 0 < window < len(asked) else messages
-
-
 def take_turn(agent: Any, memory: Memory, session: str, user: str, question: str) -> Turn:
     """One turn is one trace. It goes on from the newest turn that was answered: one that was cut off never was."""
     with mlflow.start_span("turn", span_type=SpanType.AGENT) as span:
@@ -142,12 +137,15 @@ def take_turn(agent: Any, memory: Memory, session: str, user: str, question: str
 def talk(agent: Any, memory: Memory, session: str, user: str, questions: Iterable[str]) -> Iterator[Turn]:
     """A turn for each question. Its trace is in the store before the next one is asked."""
     for question in questions:
-        text = question.encode(errors="replace").decode()  # half a character from a terminal is no text
         try:
-            with waiting("thinking"):
-                turn = take_turn(agent, memory, session, user, text)
+            with waiting("thinking"):  # below: half a character from a terminal is no text
+                turn = take_turn(agent, memory, session, user, question.encode(errors="replace").decode())
         except KeyboardInterrupt:
             click.echo("\nstopped: this question is not remembered")
+        except Exception as error:
+            if not (failure := describe_failed_call(error)):
+                raise
+            click.echo(f"not answered ({failure}): this question is not remembered")
         else:
             yield turn
         mlflow.flush_trace_async_logging()  # a kill at the next prompt loses nothing that was answered
@@ -239,6 +237,9 @@ def run(
             else:
                 turns = run_talk(llm, folder, prompt_uri, window, session or "", said, steps)
 
+        if not turns and (said is None or (isinstance(said, tuple) and said)):  # a chat may end without a question
+            raise BackendUnavailable("no question was answered", "uv run mlflow-learn doctor, then the same again")
+
         # 2. What was remembered after each turn
         rows = track_turns(turns)
         steps(f"{len(turns)} turns, each one trace")
@@ -279,9 +280,8 @@ def choose_session(session: str | None, chat: bool, say: tuple[str, ...], judged
 @click.option("--score", "judged", is_flag=True, help="Judge the session at the end; the scripted ones always are.")
 @click.option("--window", type=click.IntRange(min=0), default=0, show_default=True,
               help="How many of the newest turns the model is shown; 0: all.")  # fmt: skip
-@click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Default: .mlflow-learn."
-)
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Default: .mlflow-learn.")  # fmt: skip
 def main(
     session: str | None, chat: bool, say: tuple[str, ...], judged: bool, window: int, output: Path | None,
     backend: BackendOptions,

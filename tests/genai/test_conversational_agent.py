@@ -18,10 +18,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Trace
 
 from genai.agents import conversational_agent
-from genai.agents.conversational_agent import MAX_CALLS, PROMPT, SCRIPT, SYSTEM, build_agent, last_turns, main
+from genai.agents.conversational_agent import MAX_CALLS, PROMPT, SCRIPT, SYSTEM, build_agent, main
 from tests.conftest import Left
 from utils.agent_setup import ROOT_COST, ROOT_TOKENS, tool_calls
-from utils.conversation_memory import FILE, open_memory
+from utils.conversation_memory import FILE, last_turns, open_memory
 from utils.llm_backends import open_backend
 from utils.prompt_utils import use_alias
 from utils.span_tree import roots
@@ -181,6 +181,7 @@ def test_a_turn_whose_model_did_not_answer_is_not_remembered_and_the_session_goe
     say(run_command, tmp_path, "My name is Ada.")
     failed = say(run_command, tmp_path, "How old am I?", flags=("--mock-faults", "500:1"))
     assert failed.exit_code == 2 and len(failed.stderr.strip().splitlines()) == 2
+    assert "not answered (OpenAIAPIError (500)): this question is not remembered" in failed.stdout
     after = say(run_command, tmp_path, "What is my name?").stdout
     assert "holds 1 turns" in after and "cut off and is not remembered: How old am I?" in after
     assert "your name is Ada" in after
