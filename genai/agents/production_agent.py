@@ -199,7 +199,8 @@ def run(llm: Backend, backend: BackendOptions, fallback: str | None, folder: Pat
         # 4. What a page or an alert would watch
         log_figures(replies, rows)
         first = replies[0].first_ms
-        steps(f"First piece of text after {first or 0:.0f} ms, the whole after {replies[0].total_ms:.0f} ms")
+        began = f"first piece of text after {first:.0f} ms" if first is not None else "no text of the model"
+        steps(f"{replies[0].scene}: {began}, the end after {replies[0].total_ms:.0f} ms")
     return Outcome(active.info.run_id, info.model_uri, replies)
 
 
