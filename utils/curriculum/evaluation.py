@@ -36,4 +36,42 @@ LESSONS: tuple[Lesson, ...] = (
             "genai/evaluation/evaluation_dataset.py::load_version.",
         ),
     ),
+    Lesson(
+        number="6.2",
+        title="Similarity, correctness, relevance and faithfulness of a RAG, by chunk size",
+        command="mlflow-evaluate-rag",
+        file="genai/evaluation/evaluate_rag.py",
+        page="evaluation-runs",
+        look="select two chunks-… runs and press Compare; open a row to read what each judge said and why",
+        docs="https://mlflow.org/docs/latest/genai/eval-monitor/scorers/llm-judge/predefined/",
+        shows=(
+            "mlflow.genai.evaluate",
+            "mlflow.genai.scorer",
+            "built_in.Correctness",
+            "built_in.RelevanceToQuery",
+            "built_in.RetrievalGroundedness",
+            "built_in.RetrievalRelevance",
+            "built_in.RetrievalSufficiency",
+            "mlflow.start_span",
+            "mlflow.log_metrics",
+            "mlflow.log_figure",
+        ),
+        evidence=(
+            Evidence("run", "an index of each chunk size, judged", minimum=2, filter="params.index = 'documents'"),
+            Evidence("run", "a control that cannot be right", filter="params.index = 'control'"),
+            Evidence(
+                kind="trace",
+                what="a judged answer with its passages",
+                minimum=2,
+                filter="trace.name = 'judged-question' AND span.type = 'RETRIEVER'",
+            ),
+        ),
+        hints=(
+            "An answer repeats a passage word for word, and it is wrong. Which of the criteria says yes to it?",
+            "The judge failed on three of twelve rows. Is the mean over nine or over twelve, and what did those three "
+            "have in common?",
+            "A system that always says that it does not know: how faithful is it, and how grounded do you call it?",
+            "Look at utils/rag_judgement.py::measure and genai/evaluation/evaluate_rag.py::build_scorers.",
+        ),
+    ),
 )
