@@ -74,4 +74,33 @@ LESSONS: tuple[Lesson, ...] = (
             "Look at utils/rag_judgement.py::measure and genai/evaluation/evaluate_rag.py::build_scorers.",
         ),
     ),
+    Lesson(
+        number="6.3",
+        title="Compare three prompts on the same rows, all pairs, corrected",
+        command="mlflow-compare-prompts",
+        file="genai/evaluation/compare_prompts.py",
+        page="evaluation-runs",
+        look="select the three compared-label runs and press Compare; sort by right: which rows decide?",
+        docs="https://mlflow.org/docs/latest/genai/eval-monitor/",
+        shows=(
+            "mlflow.genai.evaluate",
+            "mlflow.genai.scorer",
+            "mlflow.genai.load_prompt",
+            "mlflow.log_input",
+            "mlflow.log_metrics",
+            "mlflow.log_table",
+        ),
+        evidence=(
+            Evidence("run", "three prompts on the same rows", minimum=3, filter="params.prompt != ''"),
+            Evidence("run", "all pairs, corrected", filter="metrics.pairs >= 3 AND metrics.cochran_p >= 0"),
+            Evidence("trace", "a scored answer for every row", minimum=3, filter="trace.name = 'compared-label'"),
+            Evidence("prompt", "the three wordings", name="compared-label"),
+        ),
+        hints=(
+            "Twenty equal prompts are compared, each with each. How many of the 190 pairs would you expect below 0.05?",
+            "Two prompts have 50 rows right of 60 each. Are they the same, and which number in the table tells you?",
+            "The best prompt wins most of its rows on one kind of review. What would you look at before you use it?",
+            "Look at utils/pairwise.py::compare_pairs and genai/evaluation/compare_prompts.py::deciding_rows.",
+        ),
+    ),
 )

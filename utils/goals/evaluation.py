@@ -5,13 +5,15 @@ from utils.goals.entries import asked, later, proved, run, trace
 
 DATASET = "uv run mlflow-evaluation-dataset"
 RAG = "uv run mlflow-evaluate-rag"
+PROMPTS = "uv run mlflow-compare-prompts"
 
 LEARNING = (
     asked("learning", "6.1", "Can you compute last month's score again, on last month's rows?",
           "uv run mlflow-learn hint 6.1"),
     asked("learning", "6.2", "Can you name an answer that is faithful and wrong, and one that is right and unfaithful?",
           "uv run mlflow-learn hint 6.2"),
-    later("learning", "6.3", "A difference between three prompts is corrected for having looked three times."),
+    asked("learning", "6.3", "Can you say what three comparisons cost, and how equal means can differ on many rows?",
+          "uv run mlflow-learn hint 6.3 2"),
     later("learning", "6.4", "A judge is trusted as far as it agrees with people, and no further."),
     later("learning", "6.7", "A change that lowers quality does not get merged."),
 )  # fmt: skip
@@ -28,7 +30,10 @@ CRITERIA = (
            RAG, run("metrics.control_groundedness <= 0.1 AND metrics.control_hit <= 0.1")),
     proved("criterion", "6.2", "Twenty answers were judged, each with the passages it was made from.",
            RAG, trace("judged-question", "span.type = 'RETRIEVER'", 20)),
-    later("criterion", "6.3", "Three prompts are compared on the same rows, all pairs."),
+    proved("criterion", "6.3", "Three prompts are compared on the same rows, all pairs, corrected.",
+           PROMPTS, run("metrics.pairs >= 3 AND metrics.cochran_p >= 0 AND tags.best_prompt != ''")),
+    asked("criterion", "6.3", "Did you read rows that only the best prompt has right before you called it better?",
+          PROMPTS),
     later("criterion", "6.4", "A judge's agreement with people stands in a run."),
     later("criterion", "6.5", "Quality, cost and latency of several backends are one picture."),
     later("criterion", "6.6", "Whole conversations are scored, real and simulated ones."),
