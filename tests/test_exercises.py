@@ -51,6 +51,7 @@ AT_THE_START = {
     "5.2b": f"has no feedback {FEEDBACK}",
     "5.5a": "no file was added or changed between the two runs",
     "6.1a": "there is no dataset library-complaints",
+    "6.2a": "has neither a value nor an error named right_number",
     "8.1a": "has no hand-off to a specialist of your own",
     "8.1b": "has no attribute budget.limit, and there are 40 hand-offs below it",
     "5.3a": "ranks every question as the vectors alone do: join both rankings",
@@ -801,3 +802,22 @@ def test_rows_from_complaints_lacks_nothing_after_a_second_run_and_one_dataset_i
     assert missing("6.1a") is None and len(complaints().to_df()) == before
     mlflow.genai.create_dataset(name="library-complaints", experiment_id=complaints().experiment_ids)
     assert "there are 2 datasets named library-complaints" in (missing("6.1a") or "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE latest_metrics SET value = 0.4 WHERE key = 'right_share'", "right_share of the run"),
+        ("UPDATE latest_metrics SET value = 7 WHERE key = 'judged'", "judged of the run"),
+        ("DELETE FROM latest_metrics WHERE key = 'not_judged'", "has no metric not_judged"),
+        ("UPDATE assessments SET value = 'false' WHERE name = 'right_number' AND value = 'true'", "says False to"),
+        (
+            "UPDATE assessments SET value = 'true', error = NULL WHERE name = 'right_number'",
+            "raise where not one number",
+        ),
+        ("UPDATE assessments SET name = 'other' WHERE name = 'right_number'", "neither a value nor an error"),
+    ],
+)
+def test_unjudged_answers_lacks(solved, statement, said):
+    solved("6.2a").change(statement)
+    assert said in (missing("6.2a") or "")

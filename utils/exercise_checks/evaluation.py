@@ -1,5 +1,6 @@
 """Module 6: rows from complaints, and scores whose gaps are counted."""
 
+import re
 from typing import TYPE_CHECKING
 
 from utils.exercise_checks.common import TRIES, exercise_runs, first_lack
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run, Trace
 
 COMPLAINTS, HELPFUL = "library-complaints", "helpful"
+RIGHT_NUMBER, LEAST_ANSWERS, TINY = "right_number", 6, 1e-6
 
 
 def find_rows_from_complaints(client: "MlflowClient", experiments: list[str]) -> str | None:
@@ -23,6 +25,58 @@ def find_rows_from_complaints(client: "MlflowClient", experiments: list[str]) ->
         return _lacks_rows(client, experiments, complaints, set(thumbs) - complaints)
 
     return first_lack(exercise_runs(client, experiments, "6.1a"), lacks)
+
+
+def find_unjudged_answers(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """6.2a: a true value where an answer holds one number, an error where not, and figures that keep the two apart."""
+
+    def lacks(run: "Run") -> str | None:
+        name = run.info.run_name
+        traces = client.search_traces(locations=experiments, run_id=run.info.run_id, max_results=TRIES)
+        if len(traces) < LEAST_ANSWERS:
+            return f"the run {name} holds {len(traces)} judged answers: run mlflow.genai.evaluate over all of them"
+        if problem := next(filter(None, map(_lacks_true_judgement, traces)), None):
+            return problem
+        return _lacks_figures(run, [_judgement(trace) for trace in traces])
+
+    return first_lack(exercise_runs(client, experiments, "6.2a"), lacks)
+
+
+def _judgement(trace: "Trace") -> object:
+    """True, False, an error, or None where the scorer said nothing at all."""
+    given = next((item for item in trace.info.assessments if item.name == RIGHT_NUMBER), None)
+    return None if given is None else given.error or given.value
+
+
+def _lacks_true_judgement(trace: "Trace") -> str | None:
+    said = _judgement(trace)
+    root = next(span for span in trace.data.spans if span.parent_id is None)
+    numbers = re.findall(r"\d+", str(root.outputs))
+    expected = next((item.value for item in trace.info.assessments if item.name == "number"), None)
+    if said is None:
+        return f"the answer {root.outputs!r} has neither a value nor an error named {RIGHT_NUMBER}"
+    if len(numbers) != 1:
+        return (
+            f"{RIGHT_NUMBER} judges {root.outputs!r}: raise where not one number is there"
+            if said in (True, False)
+            else None
+        )
+    if said is not (int(numbers[0]) == expected):
+        return f"{RIGHT_NUMBER} says {said} to {root.outputs!r}, and the right number is {expected}"
+    return None
+
+
+def _lacks_figures(run: "Run", said: list[object]) -> str | None:
+    judged = [value for value in said if value in (True, False)]
+    wanted: dict[str, float] = {"judged": len(judged), "not_judged": len(said) - len(judged)}
+    wanted["right_share"] = sum(map(bool, judged)) / len(judged) if judged else 0
+    for name, value in wanted.items():
+        found = run.data.metrics.get(name)
+        if found is None:
+            return f"the run {run.info.run_name} has no metric {name}"
+        if abs(found - value) > TINY:
+            return f"{name} of the run {run.info.run_name} is {found:.3f}, and its rows say {value:.3f}"
+    return None
 
 
 def _lacks_rows(

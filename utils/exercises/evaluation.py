@@ -20,4 +20,20 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         check=evaluation.find_rows_from_complaints,
     ),
+    Exercise(
+        id="6.2a",
+        title="Count what a scorer could not judge, instead of averaging it in",
+        file="genai/exercises/unjudged_answers.py",
+        task="Write it so that it raises there, run it over all answers with mlflow.genai.evaluate, and log the share "
+        "of right answers among those that were judged, beside how many were judged and how many were not.",
+        proof="a value or an error on every row, and a share over the judged ones only, beside both counts",
+        hints=(
+            "Somebody answers 12 and 6. Is that right, wrong, or neither, and what does a mean make of neither?",
+            "What does MLflow do with a row whose scorer raised? Look at the run's own mean, then at its rows.",
+            "An assessment has a value, or it has something else. Under which name?",
+            "Look at utils/row_scores.py::read_row_scores and utils/rag_judgement.py::measure; then compare with "
+            "tests/solutions/unjudged_answers.py.",
+        ),
+        check=evaluation.find_unjudged_answers,
+    ),
 )

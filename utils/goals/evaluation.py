@@ -1,14 +1,19 @@
 """Module 6: Evaluation."""
 
 from utils.curriculum import Evidence
-from utils.goals.entries import asked, later, proved, run
+from utils.goals.entries import asked, later, proved, run, trace
 
 DATASET = "uv run mlflow-evaluation-dataset"
+RAG = "uv run mlflow-evaluate-rag"
+PROMPTS = "uv run mlflow-compare-prompts"
 
 LEARNING = (
     asked("learning", "6.1", "Can you compute last month's score again, on last month's rows?",
           "uv run mlflow-learn hint 6.1"),
-    later("learning", "6.3", "A difference between three prompts is corrected for having looked three times."),
+    asked("learning", "6.2", "Can you name an answer that is faithful and wrong, and one that is right and unfaithful?",
+          "uv run mlflow-learn hint 6.2"),
+    asked("learning", "6.3", "Can you say what three comparisons cost, and how equal means can differ on many rows?",
+          "uv run mlflow-learn hint 6.3 2"),
     later("learning", "6.4", "A judge is trusted as far as it agrees with people, and no further."),
     later("learning", "6.7", "A change that lowers quality does not get merged."),
 )  # fmt: skip
@@ -18,8 +23,17 @@ CRITERIA = (
            DATASET, run("params.rows_digest != ''", 2)),
     proved("criterion", "6.1", "The rows that were scored are inputs of their runs.",
            DATASET, Evidence("dataset", "the rows under their digests", 2)),
-    later("criterion", "6.2", "Similarity, correctness, relevance and faithfulness are known by chunk size."),
-    later("criterion", "6.3", "Three prompts are compared on the same rows, all pairs."),
+    proved("criterion", "6.2", "Similarity, correctness, relevance and faithfulness are known for three chunk sizes.",
+           RAG, run("params.index = 'documents' AND metrics.similarity >= 0 AND metrics.correctness >= 0 "
+                    "AND metrics.relevance >= 0 AND metrics.faithfulness >= 0", 3)),
+    proved("criterion", "6.2", "Documents about something else get nearly nothing for groundedness and hit@k.",
+           RAG, run("metrics.control_groundedness <= 0.1 AND metrics.control_hit <= 0.1")),
+    proved("criterion", "6.2", "Twenty answers were judged, each with the passages it was made from.",
+           RAG, trace("judged-question", "span.type = 'RETRIEVER'", 20)),
+    proved("criterion", "6.3", "Three prompts are compared on the same rows, all pairs, corrected.",
+           PROMPTS, run("metrics.pairs >= 3 AND metrics.cochran_p >= 0 AND tags.best_prompt != ''")),
+    asked("criterion", "6.3", "Did you read rows that only the best prompt has right before you called it better?",
+          PROMPTS),
     later("criterion", "6.4", "A judge's agreement with people stands in a run."),
     later("criterion", "6.5", "Quality, cost and latency of several backends are one picture."),
     later("criterion", "6.6", "Whole conversations are scored, real and simulated ones."),
