@@ -1,12 +1,15 @@
 """Module 6: Evaluation."""
 
-from utils.goals.entries import later
+from utils.goals.entries import asked, later, proved, run
+
+GATE = "uv run mlflow-quality-gate"
 
 LEARNING = (
     later("learning", "6.1", "Evaluation rows are kept so that last month's score can be computed again."),
     later("learning", "6.3", "A difference between three prompts is corrected for having looked three times."),
     later("learning", "6.4", "A judge is trusted as far as it agrees with people, and no further."),
-    later("learning", "6.7", "A change that lowers quality does not get merged."),
+    asked("learning", "6.7", "Can you say why a gate has to refuse what it could not measure?",
+          "uv run mlflow-learn hint 6.7 2"),
 )  # fmt: skip
 
 CRITERIA = (
@@ -16,9 +19,13 @@ CRITERIA = (
     later("criterion", "6.4", "A judge's agreement with people stands in a run."),
     later("criterion", "6.5", "Quality, cost and latency of several backends are one picture."),
     later("criterion", "6.6", "Whole conversations are scored, real and simulated ones."),
-    later("criterion", "6.7", "The gate refuses a worse version and passes an equal one."),
+    proved("criterion", "6.7", "The gate passed a version that changed nothing.",
+           GATE, run("tags.`gate.verdict` = 'passed'")),
+    proved("criterion", "6.7", "The gate refused a version that got worse.",
+           GATE, run("tags.`gate.verdict` = 'refused' AND metrics.`gate.right.high` < 0")),
 )  # fmt: skip
 
 CHECKLIST = (
-    later("production", "6.7", "A gate in CI stops a change that lowers quality."),
+    asked("production", "6.7", "Does a gate in your CI stop a change that lowers quality?",
+          "uv run mlflow-quality-gate --baseline latest"),
 )  # fmt: skip
