@@ -52,6 +52,7 @@ AT_THE_START = {
     "5.5a": "no file was added or changed between the two runs",
     "6.1a": "there is no dataset library-complaints",
     "6.2a": "has neither a value nor an error named right_number",
+    "6.7a": "the nested run same has no tag verdict",
     "8.1a": "has no hand-off to a specialist of your own",
     "8.1b": "has no attribute budget.limit, and there are 40 hand-offs below it",
     "5.3a": "ranks every question as the vectors alone do: join both rankings",
@@ -709,6 +710,32 @@ def test_own_fusion_lacks(solved, statement, said):
 def test_own_questions_lack(solved, statement, said):
     solved("5.4a").change(statement)
     assert said in (missing("5.4a") or "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE tags SET value = 'yes' WHERE key = 'verdict'", "the nested run same has no tag verdict"),
+        ("UPDATE tags SET value = 'passed' WHERE key = 'verdict'", "the candidate worse is passed, with a p of 0.0"),
+        ("UPDATE tags SET value = 'refused' WHERE key = 'verdict'", "the candidate same is refused, with a p of 1.000"),
+        ("UPDATE latest_metrics SET value = 0.01 WHERE key = 'p'", "which a p of 0.010 does not say"),
+        ("UPDATE latest_metrics SET value = 7 WHERE key = 'p'", "has no metric p between 0 and 1"),
+        ("DELETE FROM latest_metrics WHERE key = 'p'", "has no metric p between 0 and 1"),
+        ("UPDATE runs SET lifecycle_stage = 'deleted' WHERE name = 'lost'", "has no nested run lost"),
+    ],
+)
+def test_own_gate_lacks(solved, statement, said):
+    solved("6.7a").change(statement)
+    assert said in (missing("6.7a") or "")
+
+
+def test_own_gate_compares_nothing_where_rows_are_missing(solved):
+    left = solved("6.7a")
+    left.client.set_tag(left.run("lost").info.run_id, "verdict", "passed")
+    assert "passed, although rows of it have no score" in (missing("6.7a") or "")
+    left.client.set_tag(left.run("lost").info.run_id, "verdict", "refused")
+    left.client.log_metric(left.run("lost").info.run_id, "p", 0.5)
+    assert "its rows cannot be compared" in (missing("6.7a") or "")
 
 
 # --- mlflow-learn check and hint

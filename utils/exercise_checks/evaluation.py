@@ -1,4 +1,4 @@
-"""Module 6: rows from complaints, and scores whose gaps are counted."""
+"""Module 6: rows from complaints, scores whose gaps are counted, and verdicts that rest on both."""
 
 import re
 from typing import TYPE_CHECKING
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 COMPLAINTS, HELPFUL = "library-complaints", "helpful"
 RIGHT_NUMBER, LEAST_ANSWERS, TINY = "right_number", 6, 1e-6
+# The candidates of 6.7a: what the gate says to each, and whether there is anything to compare.
+VERDICTS = {"same": "passed", "noise": "passed", "worse": "refused", "lost": "refused"}
+NOT_COMPARED = "lost"
+LEVEL = 0.05
 
 
 def find_rows_from_complaints(client: "MlflowClient", experiments: list[str]) -> str | None:
@@ -40,6 +44,21 @@ def find_unjudged_answers(client: "MlflowClient", experiments: list[str]) -> str
         return _lacks_figures(run, [_judgement(trace) for trace in traces])
 
     return first_lack(exercise_runs(client, experiments, "6.2a"), lacks)
+
+
+def find_own_gate(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """6.7a: four nested runs with their verdicts, and a p where rows were compared that agrees with its verdict."""
+    runs = exercise_runs(client, experiments, "6.7a")
+
+    def lacks(run: "Run") -> str | None:
+        nested = {
+            child.info.run_name: child for child in runs if child.data.tags.get("mlflow.parentRunId") == run.info.run_id
+        }
+        if absent := [name for name in VERDICTS if name not in nested]:
+            return f"the run {run.info.run_name} has no nested run {absent[0]}"
+        return next(filter(None, (_lacks_verdict(name, nested[name]) for name in VERDICTS)), None)
+
+    return first_lack([run for run in runs if "mlflow.parentRunId" not in run.data.tags], lacks)
 
 
 def _judgement(trace: "Trace") -> object:
@@ -107,3 +126,20 @@ def _question(trace: "Trace") -> str | None:
 
 def _thumb(trace: "Trace") -> object:
     return next((item.value for item in trace.info.assessments if item.name == HELPFUL), None)
+
+
+def _lacks_verdict(name: str, run: "Run") -> str | None:
+    verdict, p = run.data.tags.get("verdict"), run.data.metrics.get("p")
+    if verdict not in ("passed", "refused"):
+        return f"the nested run {name} has no tag verdict that is passed or refused"
+    if name == NOT_COMPARED:
+        if verdict != "refused":
+            return f"the candidate {name} passed, although rows of it have no score"
+        return None if p is None else f"the nested run {name} has a p, but its rows cannot be compared"
+    if p is None or not 0 <= p <= 1:
+        return f"the nested run {name} has no metric p between 0 and 1"
+    if verdict != VERDICTS[name]:
+        return f"the candidate {name} is {verdict}, with a p of {p:.3f}"
+    if (p < LEVEL) != (verdict == "refused"):
+        return f"the candidate {name} is {verdict}, which a p of {p:.3f} does not say"
+    return None

@@ -6,6 +6,7 @@ from utils.goals.entries import asked, later, proved, run, trace
 DATASET = "uv run mlflow-evaluation-dataset"
 RAG = "uv run mlflow-evaluate-rag"
 PROMPTS = "uv run mlflow-compare-prompts"
+GATE = "uv run mlflow-quality-gate"
 
 LEARNING = (
     asked("learning", "6.1", "Can you compute last month's score again, on last month's rows?",
@@ -15,7 +16,8 @@ LEARNING = (
     asked("learning", "6.3", "Can you say what three comparisons cost, and how equal means can differ on many rows?",
           "uv run mlflow-learn hint 6.3 2"),
     later("learning", "6.4", "A judge is trusted as far as it agrees with people, and no further."),
-    later("learning", "6.7", "A change that lowers quality does not get merged."),
+    asked("learning", "6.7", "Can you say why a gate has to refuse what it could not measure?",
+          "uv run mlflow-learn hint 6.7 2"),
 )  # fmt: skip
 
 CRITERIA = (
@@ -37,9 +39,13 @@ CRITERIA = (
     later("criterion", "6.4", "A judge's agreement with people stands in a run."),
     later("criterion", "6.5", "Quality, cost and latency of several backends are one picture."),
     later("criterion", "6.6", "Whole conversations are scored, real and simulated ones."),
-    later("criterion", "6.7", "The gate refuses a worse version and passes an equal one."),
+    proved("criterion", "6.7", "The gate passed a version that changed nothing.",
+           GATE, run("tags.`gate.verdict` = 'passed'")),
+    proved("criterion", "6.7", "The gate refused a version that got worse.",
+           GATE, run("tags.`gate.verdict` = 'refused' AND metrics.`gate.right.high` < 0")),
 )  # fmt: skip
 
 CHECKLIST = (
-    later("production", "6.7", "A gate in CI stops a change that lowers quality."),
+    asked("production", "6.7", "Does a gate in your CI stop a change that lowers quality?",
+          "uv run mlflow-quality-gate --baseline latest"),
 )  # fmt: skip
