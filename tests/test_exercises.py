@@ -52,6 +52,7 @@ AT_THE_START = {
     "5.5a": "no file was added or changed between the two runs",
     "8.1a": "has no hand-off to a specialist of your own",
     "8.1b": "has no attribute budget.limit, and there are 40 hand-offs below it",
+    "7.2a": "version 1 of temperature carries no tag tests",
     "5.3a": "ranks every question as the vectors alone do: join both rankings",
     "5.4a": "has 1 questions: write at least 10",
 }
@@ -765,3 +766,23 @@ def test_the_help_of_an_exercise_is_its_docstring(run_command):
         shown = run_command(load(entry.file), "--help").stdout
         assert f"Usage: {entry.command} [OPTIONS]" in shown and "--tracking-uri" in shown
         assert " ".join(docstring(entry.file).split()) in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda client: client.set_registered_model_alias("temperature", "production", "2"), "points at version 2"),
+        (lambda client: client.set_model_version_tag("temperature", "2", "tests", "passed"), "is tagged passed, but"),
+        (lambda client: client.set_model_version_tag("temperature", "1", "tests", "failed"), "is tagged failed, but"),
+        (lambda client: client.delete_model_version_tag("temperature", "1", "tests"), "carries no tag tests"),
+        (lambda client: client.delete_registered_model_alias("temperature", "production"), "points at version none"),
+    ],
+)
+def test_a_gate_lacks(solved, change, said):
+    change(solved("7.2a").client)
+    assert said in (missing("7.2a") or "")
+
+
+def test_a_gate_lacks_the_figures(solved):
+    solved("7.2a").change("DELETE FROM latest_metrics WHERE key = 'right'")
+    assert "no run has the param version = 1" in (missing("7.2a") or "")
