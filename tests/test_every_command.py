@@ -39,7 +39,10 @@ PROGRAMS = [entry.command for entry in curriculum.LESSONS]
 LESSONS = sorted((w for w in WORDS if w[0] in PROGRAMS), key=lambda words: (PROGRAMS.index(words[0]), words))
 LEARN = [words for words in WORDS if words[0] == "mlflow-learn" and words not in [*TOUR, *PAGES]]
 # A check that says no, and the lesson's own way to lose traces.
-MAY_SAY_NO = ("mlflow-learn check", "mlflow-learn doctor", "mlflow-distributed-tracing --export late")
+MAY_SAY_NO = (
+    "mlflow-learn check", "mlflow-learn doctor", "mlflow-distributed-tracing --export late",
+    "mlflow-promote-agent --candidate",
+)  # fmt: skip
 # There is no model hub here to fetch the default embedding model of a real backend from.
 ADDED = {("mlflow-spark-llamaindex-rag", "ollama"): ("--embed-type", "lexical")}
 NEEDS = {entry.command: entry.extra for entry in curriculum.LESSONS if entry.extra}

@@ -55,6 +55,7 @@ AT_THE_START = {
     "6.7a": "the nested run same has no tag verdict",
     "8.1a": "has no hand-off to a specialist of your own",
     "8.1b": "has no attribute budget.limit, and there are 40 hand-offs below it",
+    "7.2a": "version 1 of temperature carries no tag tests",
     "5.3a": "ranks every question as the vectors alone do: join both rankings",
     "5.4a": "has 1 questions: write at least 10",
 }
@@ -848,3 +849,21 @@ def test_rows_from_complaints_lacks_nothing_after_a_second_run_and_one_dataset_i
 def test_unjudged_answers_lacks(solved, statement, said):
     solved("6.2a").change(statement)
     assert said in (missing("6.2a") or "")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda client: client.set_registered_model_alias("temperature", "production", "2"), "points at version 2"),
+        (lambda client: client.set_model_version_tag("temperature", "2", "tests", "passed"), "is tagged passed, but"),
+        (lambda client: client.set_model_version_tag("temperature", "1", "tests", "failed"), "is tagged failed, but"),
+        (lambda client: client.delete_model_version_tag("temperature", "1", "tests"), "carries no tag tests"),
+        (lambda client: client.delete_registered_model_alias("temperature", "production"), "points at version none"),
+    ],
+)
+def test_a_gate_lacks(solved, change, said):
+    change(solved("7.2a").client)
+    assert said in (missing("7.2a") or "")
+
+
+def test_a_gate_lacks_the_figures(solved):
+    solved("7.2a").change("DELETE FROM latest_metrics WHERE key = 'right'")
+    assert "no run has the param version = 1" in (missing("7.2a") or "")

@@ -16,6 +16,8 @@ _QUIET_DEFAULTS = {
     # log_model would otherwise run `uv export` in this uv project at every call.
     "MLFLOW_UV_AUTO_DETECT": "false",
     "MLFLOW_LOG_UV_FILES": "false",
+    # It would list the names of environment variables, OPENAI_API_KEY among them, at each log_model.
+    "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
     # Spans are written in batches of 5 by default, and each write reads the whole trace again: far too often for jobs
     # with thousands of calls. Commands flush before they end, so a longer wait loses nothing.
     "MLFLOW_ASYNC_TRACE_LOGGING_MAX_SPAN_BATCH_SIZE": "512",

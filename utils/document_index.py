@@ -48,7 +48,13 @@ class DocumentIndex:
 
 
 def open_index(
-    folder: Path, llm: Backend, embedding: EmbedOptions, further: Mapping[str, str] | None = None
+    folder: Path,
+    llm: Backend,
+    embedding: EmbedOptions,
+    further: Mapping[str, str] | None = None,
+    *,
+    chunk_tokens: int = CHUNK_TOKENS,
+    overlap_tokens: int = OVERLAP_TOKENS,
 ) -> DocumentIndex:
     """Chunk and embed the readable documents of a folder (lexically beside the mock, unless told otherwise).
 
@@ -66,7 +72,7 @@ def open_index(
     embed_type = embedding.embed_type or default_embed_type(llm.llm_type)
     base_url = llm.settings.base_url if llm.llm_type == "openai" else None
     model = open_embedding(embed_type, embedding.embed_model, base_url=base_url, ollama_url=llm.settings.ollama_url)
-    splitter = SentenceSplitter(chunk_size=CHUNK_TOKENS, chunk_overlap=OVERLAP_TOKENS)
+    splitter = SentenceSplitter(chunk_size=chunk_tokens, chunk_overlap=overlap_tokens)
     texts: dict[str, str] = {}
     for file in list_documents(folder):
         try:

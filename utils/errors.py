@@ -11,6 +11,10 @@ class UserError(Exception):
         self.problem = problem
         self.cure = cure
 
+    def __reduce__(self) -> tuple[type["UserError"], tuple[str, str]]:
+        """Raised in another process it arrives here as it was."""
+        return type(self), (self.problem, self.cure)
+
 
 class InputError(UserError):
     """A file, a folder or a value that the user gave cannot be used."""

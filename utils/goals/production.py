@@ -1,15 +1,24 @@
 """Module 7: Production."""
 
-from utils.goals.entries import later
+from utils.goals.entries import asked, later, proved, run, trace
+
+REGISTER = "uv run mlflow-register-agent"
+PROMOTE = "uv run mlflow-promote-agent"
 
 LEARNING = (
-    later("learning", "7.2", "A version is promoted and rolled back by moving one alias."),
+    asked("learning", "7.1", "Can you name everything that would have to stay the same for an answer to come again?",
+          "uv run mlflow-learn hint 7.1 2"),
+    proved("learning", "7.2", "A version is promoted and rolled back by moving one alias.",
+           PROMOTE, run("metrics.promoted >= 1 AND metrics.rollback_ms > 0")),
     later("learning", "7.4", "It is known when traces are lost, and how they are not."),
     later("learning", "7.5", "A user's complaint ends as a row that the next version is tested on."),
 )  # fmt: skip
 
 CRITERIA = (
-    later("criterion", "7.1", "A registered agent was loaded in a fresh process and asked."),
+    proved("criterion", "7.1", "A registered agent was loaded in a fresh process and asked.",
+           REGISTER, run("metrics.loaded_in_fresh_process >= 1")),
+    proved("criterion", "7.2", "A candidate that was behind production was refused.",
+           PROMOTE, run("metrics.refused >= 1")),
     later("criterion", "7.3", "p95 was halved and throughput doubled, measured before and after."),
     later("criterion", "7.6", "A planted fault fires its alert, which names the traces."),
     later("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own."),
@@ -17,8 +26,10 @@ CRITERIA = (
 )  # fmt: skip
 
 CHECKLIST = (
-    later("production", "7.1", "Prompt, retriever and settings are one version that loads in a fresh process."),
-    later("production", "7.2", "A version is promoted only after its tests, and rolled back in one step."),
+    proved("production", "7.1", "Prompt, retriever and settings are one version that loads in a fresh process.",
+           REGISTER, trace("predict", "prompt = 'docs-agent-answer/1'")),
+    proved("production", "7.2", "A version is promoted only after its tests, and rolled back in one step.",
+           PROMOTE, run("metrics.promoted >= 1 AND metrics.rollback_ms > 0")),
     later("production", "7.3", "Keys, rate limits, body limits and time limits stand before the agent."),
     later("production", "7.3", "A stop finishes what is running and flushes its traces."),
     later("production", "7.4", "Personal data is masked before it reaches the store."),
