@@ -33,9 +33,9 @@ from utils.progress import Store
 from utils.time_limits import OutOfTime
 
 EACH = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.id)
-WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.2a", "5.2b")]
-WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "5.2b", "8.1a")]
-WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.3a", "4.4a", "5.2b")]
+WITH_MODEL = [
+    entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.2a", "4.3a", "4.4a", "5.2b", "8.1a")
+]
 AT_THE_START = {
     "1.1a": f"trained no regressor of your own: its parameter regressor is {BASELINE}",
     "1.1b": "has 0 logged models: log at least 3 checkpoints",
@@ -849,6 +849,8 @@ def test_rows_from_complaints_lacks_nothing_after_a_second_run_and_one_dataset_i
 def test_unjudged_answers_lacks(solved, statement, said):
     solved("6.2a").change(statement)
     assert said in (missing("6.2a") or "")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -3,10 +3,11 @@
 from utils.curriculum import Evidence
 from utils.goals.entries import asked, later, proved, run, trace
 
+JUDGE = "uv run mlflow-custom-judge"
+GATE = "uv run mlflow-quality-gate"
 DATASET = "uv run mlflow-evaluation-dataset"
 RAG = "uv run mlflow-evaluate-rag"
 PROMPTS = "uv run mlflow-compare-prompts"
-GATE = "uv run mlflow-quality-gate"
 
 LEARNING = (
     asked("learning", "6.1", "Can you compute last month's score again, on last month's rows?",
@@ -15,7 +16,8 @@ LEARNING = (
           "uv run mlflow-learn hint 6.2"),
     asked("learning", "6.3", "Can you say what three comparisons cost, and how equal means can differ on many rows?",
           "uv run mlflow-learn hint 6.3 2"),
-    later("learning", "6.4", "A judge is trusted as far as it agrees with people, and no further."),
+    asked("learning", "6.4", "Can you say what a judge's kappa has to be compared with before it means something?",
+          "uv run mlflow-learn hint 6.4 2"),
     asked("learning", "6.7", "Can you say why a gate has to refuse what it could not measure?",
           "uv run mlflow-learn hint 6.7 2"),
 )  # fmt: skip
@@ -36,7 +38,10 @@ CRITERIA = (
            PROMPTS, run("metrics.pairs >= 3 AND metrics.cochran_p >= 0 AND tags.best_prompt != ''")),
     asked("criterion", "6.3", "Did you read rows that only the best prompt has right before you called it better?",
           PROMPTS),
-    later("criterion", "6.4", "A judge's agreement with people stands in a run."),
+    proved("criterion", "6.4", "A judge's agreement with people stands in a run, beside its agreement with itself.",
+           JUDGE, run("metrics.`people.kappa` > -1 AND metrics.`turned.share` >= 0")),
+    proved("criterion", "6.4", "A metric of your own is known for five versions, each with a run.",
+           JUDGE, run("params.prompt_version != '0' AND metrics.`desk_points/mean` >= 0", 5)),
     later("criterion", "6.5", "Quality, cost and latency of several backends are one picture."),
     later("criterion", "6.6", "Whole conversations are scored, real and simulated ones."),
     proved("criterion", "6.7", "The gate passed a version that changed nothing.",
