@@ -6,6 +6,7 @@ from utils.goals.entries import asked, later, proved, run, trace
 DATASET = "uv run mlflow-evaluation-dataset"
 RAG = "uv run mlflow-evaluate-rag"
 PROMPTS = "uv run mlflow-compare-prompts"
+BACKENDS = "uv run mlflow-compare-backends"
 
 LEARNING = (
     asked("learning", "6.1", "Can you compute last month's score again, on last month's rows?",
@@ -15,6 +16,8 @@ LEARNING = (
     asked("learning", "6.3", "Can you say what three comparisons cost, and how equal means can differ on many rows?",
           "uv run mlflow-learn hint 6.3 2"),
     later("learning", "6.4", "A judge is trusted as far as it agrees with people, and no further."),
+    asked("learning", "6.5", "Can you say which models are worth considering, and what the others would have to cost?",
+          "uv run mlflow-learn hint 6.5"),
     later("learning", "6.7", "A change that lowers quality does not get merged."),
 )  # fmt: skip
 
@@ -35,7 +38,12 @@ CRITERIA = (
     asked("criterion", "6.3", "Did you read rows that only the best prompt has right before you called it better?",
           PROMPTS),
     later("criterion", "6.4", "A judge's agreement with people stands in a run."),
-    later("criterion", "6.5", "Quality, cost and latency of several backends are one picture."),
+    proved("criterion", "6.5", "Quality with its interval, cost and latency are known for two models.",
+           BACKENDS, run("metrics.quality_low >= 0 AND metrics.cost_usd_per_1000 >= 0 AND metrics.p50_ms > 0", 2)),
+    proved("criterion", "6.5", "The models that no other beats in quality and cost are named.",
+           BACKENDS, run("metrics.on_frontier >= 1 AND tags.frontier != ''")),
+    asked("criterion", "6.5", "Does a real model of yours stand in the picture beside the mock's two sizes?",
+          f"{BACKENDS} --candidate mock:mock-small --candidate ollama:llama3.2"),
     later("criterion", "6.6", "Whole conversations are scored, real and simulated ones."),
     later("criterion", "6.7", "The gate refuses a worse version and passes an equal one."),
 )  # fmt: skip
