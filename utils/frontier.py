@@ -66,7 +66,7 @@ def draw_frontier(points: Sequence[Point], note: str) -> "Figure":
     line = [by_name[name] for name in frontier(points)]
     axes.plot([point.cost_usd or 0.0 for point in line], [point.quality for point in line], color="grey", zorder=0)
     axes.set_xscale("symlog", linthresh=min(positive, default=CENT_OF_CENT))
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 2 * max(positive, default=CENT_OF_CENT))
     axes.set(xlabel="USD for 1,000 requests", ylabel="share of tasks right, with 95 % interval", ylim=(-0.02, 1.02))
     axes.set_title(f"Quality and cost; larger is slower\n{note}", fontsize=10)
     axes.legend(loc="lower right", markerscale=0.5)
