@@ -99,9 +99,10 @@ def draw_by_size(figures: Mapping[int, Mapping[str, Measured]], names: Sequence[
         above = [max(0.0, interval[1] - mean) for _, mean, interval in known]
         axes.errorbar(xs, means, yerr=[below, above], marker="o", capsize=3, label=name)
     axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    axes.set_xlim(-0.3, len(sizes) - 0.2)  # room for the legend
     axes.set(xlabel="chunk (tokens)", ylabel="mean, with 95 % interval", ylim=(-0.05, 1.05))
     axes.set_title("What each chunk size is worth")
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     return figure
 
 

@@ -2,7 +2,7 @@
 
 import copy
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.evaluation_rows import content_digest, plain_row, row_key
@@ -17,6 +17,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(ROW, max_size=6), st.randoms())
 def test_the_digest_does_not_depend_on_any_order(rows, random):
     shuffled = [dict(reversed(list(copy.deepcopy(row).items()))) for row in rows]
@@ -24,6 +25,7 @@ def test_the_digest_does_not_depend_on_any_order(rows, random):
     assert content_digest(rows) == content_digest(shuffled)
 
 
+@settings(deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=5), st.data())
 def test_the_digest_changes_with_every_part_of_a_row(rows, data):
     place = data.draw(st.integers(0, len(rows) - 1))
@@ -33,6 +35,7 @@ def test_the_digest_changes_with_every_part_of_a_row(rows, data):
     assert content_digest(changed) != content_digest(rows)
 
 
+@settings(deadline=None)
 @given(st.lists(ROW, max_size=4))
 def test_what_mlflow_adds_to_a_row_changes_no_digest(rows):
     stored = [
@@ -42,6 +45,7 @@ def test_what_mlflow_adds_to_a_row_changes_no_digest(rows):
     assert content_digest(stored) == content_digest(rows) and [plain_row(row) for row in stored] == rows
 
 
+@settings(deadline=None)
 @given(st.dictionaries(TEXT, st.integers() | TEXT, max_size=4), st.dictionaries(TEXT, st.integers() | TEXT, max_size=4))
 def test_two_rows_are_the_same_row_exactly_when_their_inputs_are(first, second):
     assert (row_key(first) == row_key(second)) == (first == second)

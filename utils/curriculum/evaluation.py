@@ -134,6 +134,36 @@ LESSONS: tuple[Lesson, ...] = (
         ),
     ),
     Lesson(
+        number="6.5",
+        title="Compare backends and model sizes by quality, cost and latency",
+        command="mlflow-compare-backends",
+        file="genai/evaluation/compare_backends.py",
+        page="runs",
+        look="open compare-backends: frontier.png under Artifacts, and a run for each candidate below it",
+        docs="https://mlflow.org/docs/latest/genai/eval-monitor/",
+        shows=(
+            "mlflow.genai.evaluate",
+            "mlflow.genai.scorer",
+            "mlflow.langchain.autolog",
+            "mlflow.log_params",
+            "mlflow.log_metrics",
+            "mlflow.log_figure",
+            "mlflow.log_table",
+        ),
+        evidence=(
+            Evidence("run", "candidates with quality and cost", minimum=2, filter="metrics.cost_usd_per_1000 >= 0"),
+            Evidence("run", "the frontier", filter="metrics.candidates >= 2 AND tags.frontier != ''"),
+            Evidence("trace", "a task answered", minimum=2, filter="trace.name = 'compared-task'"),
+        ),
+        hints=(
+            "One model is right three times more often in a hundred, and costs ten times as much. What else has to be "
+            "known before you choose?",
+            "A model costs more than another and is right less often. Is there anything it may still be chosen for?",
+            "Eight requests were in flight at once. Whose latency is it that you measured?",
+            "Look at utils/frontier.py::frontier and genai/evaluation/compare_backends.py::measure.",
+        ),
+    ),
+    Lesson(
         number="6.7",
         title="A gate in CI that refuses what got worse",
         command="mlflow-quality-gate",

@@ -3,11 +3,12 @@
 from utils.curriculum import Evidence
 from utils.goals.entries import asked, later, proved, run, trace
 
-JUDGE = "uv run mlflow-custom-judge"
-GATE = "uv run mlflow-quality-gate"
 DATASET = "uv run mlflow-evaluation-dataset"
 RAG = "uv run mlflow-evaluate-rag"
 PROMPTS = "uv run mlflow-compare-prompts"
+BACKENDS = "uv run mlflow-compare-backends"
+JUDGE = "uv run mlflow-custom-judge"
+GATE = "uv run mlflow-quality-gate"
 
 LEARNING = (
     asked("learning", "6.1", "Can you compute last month's score again, on last month's rows?",
@@ -18,6 +19,8 @@ LEARNING = (
           "uv run mlflow-learn hint 6.3 2"),
     asked("learning", "6.4", "Can you say what a judge's kappa has to be compared with before it means something?",
           "uv run mlflow-learn hint 6.4 2"),
+    asked("learning", "6.5", "Can you say which models are worth considering, and what the others would have to cost?",
+          "uv run mlflow-learn hint 6.5"),
     asked("learning", "6.7", "Can you say why a gate has to refuse what it could not measure?",
           "uv run mlflow-learn hint 6.7 2"),
 )  # fmt: skip
@@ -42,7 +45,12 @@ CRITERIA = (
            JUDGE, run("metrics.`people.kappa` > -1 AND metrics.`turned.share` >= 0")),
     proved("criterion", "6.4", "A metric of your own is known for five versions, each with a run.",
            JUDGE, run("params.prompt_version != '0' AND metrics.`desk_points/mean` >= 0", 5)),
-    later("criterion", "6.5", "Quality, cost and latency of several backends are one picture."),
+    proved("criterion", "6.5", "Quality with its interval, cost and latency are known for two models.",
+           BACKENDS, run("metrics.quality_low >= 0 AND metrics.cost_usd_per_1000 >= 0 AND metrics.p50_ms > 0", 2)),
+    proved("criterion", "6.5", "The models that no other beats in quality and cost are named.",
+           BACKENDS, run("metrics.on_frontier >= 1 AND tags.frontier != ''")),
+    asked("criterion", "6.5", "Does a real model of yours stand in the picture beside the mock's two sizes?",
+          f"{BACKENDS} --candidate mock:mock-small --candidate ollama:llama3.2"),
     later("criterion", "6.6", "Whole conversations are scored, real and simulated ones."),
     proved("criterion", "6.7", "The gate passed a version that changed nothing.",
            GATE, run("tags.`gate.verdict` = 'passed'")),
