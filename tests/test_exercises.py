@@ -56,6 +56,7 @@ AT_THE_START = {
     "8.1a": "has no hand-off to a specialist of your own",
     "8.1b": "has no attribute budget.limit, and there are 40 hand-offs below it",
     "7.2a": "version 1 of temperature carries no tag tests",
+    "7.3a": "ms: halve it",
     "5.3a": "ranks every question as the vectors alone do: join both rankings",
     "5.4a": "has 1 questions: write at least 10",
 }
@@ -869,3 +870,23 @@ def test_a_gate_lacks(solved, change, said):
 def test_a_gate_lacks_the_figures(solved):
     solved("7.2a").change("DELETE FROM latest_metrics WHERE key = 'right'")
     assert "no run has the param version = 1" in (missing("7.2a") or "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE latest_metrics SET value = 1 WHERE key = 'requests_per_second'", "double them"),
+        ("UPDATE latest_metrics SET value = 900 WHERE key = 'p95_ms'", "halve it"),
+        ("DELETE FROM latest_metrics WHERE key = 'requests'", "do not both hold"),
+    ],
+)
+def test_a_faster_service_lacks(solved, statement, said):
+    solved("7.3a").change(statement)
+    assert said in (missing("7.3a") or "")
+
+
+def test_a_faster_service_lacks_its_traces(solved):
+    left = solved("7.3a")
+    for experiment_id in left.ids:
+        left.client.delete_traces(experiment_id, max_timestamp_millis=2**52)
+    assert "the run after has 0 traces of 24 requests" in (missing("7.3a") or "")

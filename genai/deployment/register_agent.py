@@ -103,6 +103,7 @@ def log_agent(settings: Settings, backend: BackendOptions, embedding: EmbedOptio
         "prompt": f"prompts:/{PROMPT}/{prompt.version}",
         "backend": asdict(backend),
         "embedding": asdict(embedding),
+        "seconds": backend.request_timeout,  # whoever serves it may set another; MLflow allows only what is here
     }
     info = mlflow.pyfunc.log_model(
         name=NAME,

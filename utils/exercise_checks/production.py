@@ -1,11 +1,12 @@
-"""Module 7: versions that were tested before they went into production."""
+"""Module 7: versions that were tested before they went into production, and a service that got faster."""
 
 from typing import TYPE_CHECKING
 
-from utils.exercise_checks.common import NOT_RUN, exercise_runs
+from utils.exercise_checks.common import NOT_RUN, exercise_runs, first_lack
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 TEMPERATURE, ALIAS = "temperature", "production"
 
@@ -37,3 +38,37 @@ def find_gated_alias(client: "MlflowClient", experiments: list[str]) -> str | No
     if not passed or in_use != passed[-1]:
         return f"{ALIAS} points at version {in_use}, and the newest that passed is {passed[-1] if passed else 'none'}"
     return None
+
+
+def find_faster_service(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """7.3a: half the p95 and twice the requests per second of the run before it, and a trace for every request."""
+    runs = exercise_runs(client, experiments, "7.3a")
+
+    def lacks(after: "Run") -> str | None:
+        earlier = [
+            run for run in runs if run.info.run_name == "before" and run.info.start_time <= after.info.start_time
+        ]
+        if not earlier:
+            return "there is no run before that was measured earlier than the run after"
+        then, now = earlier[0].data.metrics, after.data.metrics
+        wanted = {"p95_ms", "requests_per_second", "requests"}
+        if not wanted <= set(then) or not wanted <= set(now) or then["requests"] != now["requests"]:
+            return f"before and after do not both hold {', '.join(sorted(wanted))}, of as many requests"
+        if now["p95_ms"] > then["p95_ms"] / 2:
+            return f"p95 is {now['p95_ms']:.0f} ms, and before it was {then['p95_ms']:.0f} ms: halve it"
+        if now["requests_per_second"] < 2 * then["requests_per_second"]:
+            was = then["requests_per_second"]
+            return f"{now['requests_per_second']:.1f} requests/s, and before there were {was:.1f}: double them"
+        if (count := _count_traces(client, after)) < now["requests"]:
+            return f"the run after has {count} traces of {now['requests']:.0f} requests"
+        return None
+
+    return first_lack([run for run in runs if run.info.run_name == "after"], lacks)
+
+
+def _count_traces(client: "MlflowClient", run: "Run") -> int:
+    wanted = f"tags.exercise = '7.3a' AND tags.measured_in = '{run.info.run_id}'"
+    found = client.search_traces(
+        locations=[run.info.experiment_id], filter_string=wanted, max_results=100, include_spans=False
+    )
+    return len(found)

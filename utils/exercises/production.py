@@ -20,4 +20,22 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         check=production.find_gated_alias,
     ),
+    Exercise(
+        id="7.3a",
+        title="Halve p95 and double the throughput of a service",
+        file="genai/exercises/let_others_in.py",
+        task="The service answers one request after the other, although its model could answer several at once. "
+        "Measure it as it is, change handle in a second version so that nobody holds up anybody else, and measure "
+        "that: p95 at most half of before, at least twice the requests per second, the same answers, and every "
+        "request a trace.",
+        proof="half the p95 and twice the requests per second, with a trace for every request",
+        hints=(
+            "Eight callers, a model that takes 100 ms, and p95 is 800 ms. What did the seven others wait for?",
+            "The span answer-request takes 100 ms before and after. Where does the rest of the time not show?",
+            "An event loop does one thing at a time. What in handle keeps it from doing the next?",
+            "Look at genai/deployment/serve_agent.py::build_app and utils/serving/threads.py::Workers; then compare "
+            "with tests/solutions/let_others_in.py.",
+        ),
+        check=production.find_faster_service,
+    ),
 )

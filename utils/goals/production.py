@@ -4,12 +4,15 @@ from utils.goals.entries import asked, later, proved, run, trace
 
 REGISTER = "uv run mlflow-register-agent"
 PROMOTE = "uv run mlflow-promote-agent"
+SERVE = "uv run mlflow-serve-agent"
 
 LEARNING = (
     asked("learning", "7.1", "Can you name everything that would have to stay the same for an answer to come again?",
           "uv run mlflow-learn hint 7.1 2"),
     proved("learning", "7.2", "A version is promoted and rolled back by moving one alias.",
            PROMOTE, run("metrics.promoted >= 1 AND metrics.rollback_ms > 0")),
+    asked("learning", "7.3", "Do you know who waits for whom in your service, and what a stop would lose?",
+          "uv run mlflow-learn hint 7.3 2"),
     later("learning", "7.4", "It is known when traces are lost, and how they are not."),
     later("learning", "7.5", "A user's complaint ends as a row that the next version is tested on."),
 )  # fmt: skip
@@ -19,7 +22,10 @@ CRITERIA = (
            REGISTER, run("metrics.loaded_in_fresh_process >= 1")),
     proved("criterion", "7.2", "A candidate that was behind production was refused.",
            PROMOTE, run("metrics.refused >= 1")),
-    later("criterion", "7.3", "p95 was halved and throughput doubled, measured before and after."),
+    proved("criterion", "7.3", "What a served answer costs stands in a run: p95, requests per second, first piece.",
+           SERVE, run("metrics.p95_ms > 0 AND metrics.requests_per_second > 0 AND metrics.first_p50_ms > 0")),
+    proved("criterion", "7.3", "An answer names the version that gave it, and its trace the caller.",
+           SERVE, trace("answer", "tags.agent_version LIKE '%' AND metadata.`mlflow.trace.user` = 'ada'")),
     later("criterion", "7.6", "A planted fault fires its alert, which names the traces."),
     later("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own."),
     later("criterion", "7.9", "Scores arrive by themselves on a sample of new traces."),
@@ -30,8 +36,10 @@ CHECKLIST = (
            REGISTER, trace("predict", "prompt = 'docs-agent-answer/1'")),
     proved("production", "7.2", "A version is promoted only after its tests, and rolled back in one step.",
            PROMOTE, run("metrics.promoted >= 1 AND metrics.rollback_ms > 0")),
-    later("production", "7.3", "Keys, rate limits, body limits and time limits stand before the agent."),
-    later("production", "7.3", "A stop finishes what is running and flushes its traces."),
+    proved("production", "7.3", "Keys, rate limits, body limits and time limits stand before the agent.",
+           SERVE, run("metrics.guards >= 10")),
+    proved("production", "7.3", "A stop finishes what is running and flushes its traces.",
+           SERVE, run("metrics.cut_off = 0 AND metrics.traced > 0")),
     later("production", "7.4", "Personal data is masked before it reaches the store."),
     later("production", "7.4", "Sampling and retention keep the store at a size that was chosen."),
     later("production", "7.5", "Feedback lands on its trace, and failing traces become test rows."),
