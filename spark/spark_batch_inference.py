@@ -191,32 +191,34 @@ def first_error(session: "SparkSession", folder: JobFolder) -> str:
     return row["error"] if row else "no row holds a text"
 
 
-def run(llm: Backend, rows: BatchRows, spark: SparkOptions, plan: Plan) -> Outcome:
-    steps = Steps(1 + len(plan.rows_per_call))
+def prepare(llm: Backend, rows: BatchRows, plan: Plan) -> tuple[Question, dict[int, JobFolder]]:
+    """The prompts in use, linked to the run, and a folder for each job; a resume that may not be is refused here."""
     one = use_alias(PROMPT, "production", TEMPLATE, needs=("text", "labels"))
     several = use_alias(BATCH_PROMPT, "production", BATCH_TEMPLATE, needs=("rows", "labels"))
-    with (
-        mlflow.start_run(run_name="batch-inference") as active,
-        spark_session(spark.spark_master, "batch-inference") as session,
-        worker_errors(RESUME),
-    ):
-        prompts = [mlflow.genai.load_prompt(uri, cache_ttl_seconds=0) for uri in (one, several)]
-        question = Question(llm.settings, prompts[0].template, prompts[1].template, rows.labels)
-        decided: dict[str, Any] = {
-            "model": f"{llm.llm_type} {llm.model}", "temperature": llm.settings.temperature, "rows": rows.fingerprint,
-            "labels": list(rows.labels), "prompts": [f"{prompt.name}/{prompt.version}" for prompt in prompts],
-        }  # fmt: skip
-        folders = {size: plan.folder(size, decided | {"rows_per_call": size}) for size in plan.rows_per_call}
-        mlflow.log_params({**decided, "description": rows.description, "max_requests_per_minute": plan.per_minute})
-        steps(f"{rows.description}; {', '.join(decided['prompts'])}; {decided['model']}")
-        if plan.compare_rows:
-            show_ways(compare_ways(session, rows, partial(open_caller, question), plan.compare_rows, spark.concurrency))
-        share = trace_share(plan.trace, rows.count)
-        outcomes = []
-        for size, folder in folders.items():
-            limits = Limits(spark.concurrency, size, plan.per_minute)
-            outcomes.append(infer(session, question, rows, folder, limits, share))
-            steps(f"{size} in a call: {outcomes[-1].metrics['llm_calls']:,} calls for {rows.count:,} rows")
+    prompts = [mlflow.genai.load_prompt(uri, cache_ttl_seconds=0) for uri in (one, several)]
+    decided: dict[str, Any] = {
+        "model": f"{llm.llm_type} {llm.model}", "temperature": llm.settings.temperature, "rows": rows.fingerprint,
+        "labels": list(rows.labels), "prompts": [f"{prompt.name}/{prompt.version}" for prompt in prompts],
+    }  # fmt: skip
+    folders = {size: plan.folder(size, decided | {"rows_per_call": size}) for size in plan.rows_per_call}
+    mlflow.log_params({**decided, "description": rows.description, "max_requests_per_minute": plan.per_minute})
+    return Question(llm.settings, prompts[0].template, prompts[1].template, rows.labels), folders
+
+
+def run(llm: Backend, rows: BatchRows, spark: SparkOptions, plan: Plan) -> Outcome:
+    steps = Steps(1 + len(plan.rows_per_call))
+    with mlflow.start_run(run_name="batch-inference") as active:
+        question, folders = prepare(llm, rows, plan)
+        steps(f"{rows.description}; {llm.llm_type} {llm.model}, {spark.concurrency} requests in flight")
+        share, outcomes = trace_share(plan.trace, rows.count), []
+        with spark_session(spark.spark_master, "batch-inference") as session, worker_errors(RESUME):
+            if plan.compare_rows:
+                caller = partial(open_caller, question)
+                show_ways(compare_ways(session, rows, caller, plan.compare_rows, spark.concurrency))
+            for size, folder in folders.items():
+                limits = Limits(spark.concurrency, size, plan.per_minute)
+                outcomes.append(infer(session, question, rows, folder, limits, share))
+                steps(f"{size} in a call: {outcomes[-1].metrics['llm_calls']:,} calls for {rows.count:,} rows")
         table = [row(size, outcome.metrics) for size, outcome in zip(folders, outcomes, strict=True)]
         mlflow.log_table({name: [each.get(name) for each in table] for name in table[0]}, "rows_per_call.json")
         mlflow.log_metrics(outcomes[0].metrics)

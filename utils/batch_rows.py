@@ -36,22 +36,22 @@ class BatchRows:
         if self.own is not None:
             frame: Any = self.own.head(count) if count else self.own
             return session.createDataFrame(frame, COLUMNS)
+        from utils.reviews import load_reviews
+
         rows, duplicates = count or self.count, self.duplicates
+        reviews = load_reviews()  # here: a worker of a cluster has our code as a zip file, in which no path leads
 
         def make(batches: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
             for batch in batches:
-                yield made_up(batch["id"].tolist(), rows, duplicates)
+                yield made_up(batch["id"].tolist(), rows, duplicates, reviews)
 
         return session.range(rows).mapInPandas(make, COLUMNS)
 
 
-def made_up(numbers: list[int], rows: int, duplicates: float) -> "pd.DataFrame":
+def made_up(numbers: list[int], rows: int, duplicates: float, reviews: "pd.DataFrame") -> "pd.DataFrame":
     """The rows with these numbers of a job of `rows` rows: an order with one of the sample reviews, and its label."""
     import pandas as pd
 
-    from utils.reviews import load_reviews
-
-    reviews = load_reviews()
     distinct = max(1, rows - int(rows * duplicates))
     orders = [number if number < distinct else number * SPREAD % distinct for number in numbers]
     chosen = reviews.iloc[[order % len(reviews) for order in orders]]

@@ -21,6 +21,7 @@ from tests.spark.test_spark_rag_killed import cluster, kill_executors_of, wait_f
 from utils.batch_journal import ANSWERS
 from utils.batch_rows import made_up
 from utils.mock_llm import MockServer, MockSettings
+from utils.reviews import load_reviews
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("store", "without_queue")]
 EXPERIMENT, ONE = "8-advanced", "1-rows-per-call"
@@ -51,7 +52,7 @@ def calls(folder: Path) -> list[dict[str, Any]]:
 
 def check_every_row_once(folder: Path, rows: int, duplicates: float = 0.3) -> None:
     found = pd.read_parquet(folder / ONE / "result")
-    expected = made_up(list(range(rows)), rows, duplicates)
+    expected = made_up(list(range(rows)), rows, duplicates, load_reviews())
     assert found["id"].is_unique and set(found["id"]) == set(expected["id"])
     assert found.set_index("id")["text"].to_dict() == expected.set_index("id")["text"].to_dict()
     assert found["answer"].notna().all()
