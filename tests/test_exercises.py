@@ -35,6 +35,10 @@ from utils.time_limits import OutOfTime
 EACH = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.id)
 WITH_MODEL = [
     entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.2a", "4.3a", "4.4a", "5.2b", "8.1a")
+WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.2a", "5.2b")]
+WITH_MODEL = [entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "5.2b", "8.1a")]
+WITH_MODEL = [
+    entry for entry in EXERCISES if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.3a", "4.4a", "5.2b", "8.2a")
 ]
 AT_THE_START = {
     "1.1a": f"trained no regressor of your own: its parameter regressor is {BASELINE}",
@@ -57,6 +61,7 @@ AT_THE_START = {
     "8.1b": "has no attribute budget.limit, and there are 40 hand-offs below it",
     "7.2a": "version 1 of temperature carries no tag tests",
     "7.3a": "ms: halve it",
+    "8.2a": "made 65 calls for 30 distinct texts",
     "5.3a": "ranks every question as the vectors alone do: join both rankings",
     "5.4a": "has 1 questions: write at least 10",
 }
@@ -890,3 +895,16 @@ def test_a_faster_service_lacks_its_traces(solved):
     for experiment_id in left.ids:
         left.client.delete_traces(experiment_id, max_timestamp_millis=2**52)
     assert "the run after has 0 traces of 24 requests" in (missing("7.3a") or "")
+@pytest.mark.parametrize(
+    ("metric", "value", "said"),
+    [
+        ("first_calls", 0, "it was not killed in the middle"),
+        ("calls", 32, "made 32 calls for 30 distinct texts"),
+        ("answered_rows", 44, "44 of 45 rows"),
+        ("wrong_rows", 3, "3 rows of the run paid-once have the answer of another text"),
+    ],
+)
+def test_paid_once_lacks(solved, metric, value, said):
+    left = solved("8.2a")
+    left.client.log_metric(left.run("paid-once").info.run_id, metric, value)
+    assert said in (missing("8.2a") or "")

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -9,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.stub_server import stub_server
-from utils.http_clients import MASK, MaskingClient, without_key
+from utils.http_clients import MASK, MaskingClient, at_most_on_the_wire, forget_sent, sent_ns, without_key
 from utils.llm_backends import BackendSettings
 
 KEY = "gateway-key-0123456789"
@@ -56,3 +58,18 @@ def test_a_placeholder_is_no_key():
     request = httpx.Request("GET", "http://127.0.0.1/", headers={"authorization": "Bearer x"})
     reply = httpx.Response(400, content=b"context exceeded", request=request)
     assert without_key(reply) is reply
+
+
+def test_requests_leave_evenly_and_no_more_than_may_in_a_minute():
+    with stub_server({"/v1/x": (200, {})}) as stub, at_most_on_the_wire(4, per_minute=1_200), MaskingClient() as client:
+
+        def sent(_: int) -> int:
+            forget_sent()
+            client.get(f"{stub.base_url}/x")
+            return sent_ns() or 0
+
+        with ThreadPoolExecutor(8) as pool:
+            moments = sorted(pool.map(sent, range(9)))
+    gaps = [(after - before) / 1e6 for before, after in pairwise(moments)]
+    assert sum(gaps) >= 8 * 50 * 0.95, "1,200 a minute are 50 ms apart"
+    assert max(gaps) < 8 * 50, "and not all of them wait for the last"

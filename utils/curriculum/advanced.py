@@ -38,6 +38,43 @@ LESSONS: tuple[Lesson, ...] = (
         ),
     ),
     Lesson(
+        number="8.2",
+        title="Batch inference at scale: each text is paid for once",
+        command="mlflow-spark-batch-inference",
+        file="spark/spark_batch_inference.py",
+        page="runs",
+        look="open batch-inference: compare the runs below it, cost against accuracy by rows per call",
+        docs="https://mlflow.org/docs/latest/ml/tracking/",
+        shows=(
+            "mlflow.start_run",
+            "mlflow.start_span",
+            "mlflow.start_span_no_context",
+            "mlflow.genai.load_prompt",
+            "mlflow.log_metrics",
+            "mlflow.log_table",
+        ),
+        evidence=(
+            Evidence(
+                "run",
+                "a job of single rows, each distinct text asked once",
+                filter="metrics.llm_calls > 0 AND params.rows_per_call = '1'",
+            ),
+            Evidence(
+                "trace",
+                "calls of the workers below the job's root",
+                filter="trace.name = 'batch-inference' AND span.type = 'CHAT_MODEL'",
+            ),
+            Evidence("prompt", "the prompt for several rows in a call", name="batch-sentiment"),
+        ),
+        hints=(
+            "A column of answers is filtered, and the bill doubles. When does Spark compute a column that is lazy?",
+            "The job dies after six hours. What is on disk at that moment, and what has been paid for and is not?",
+            "Twenty rows share one prompt. Which tokens are saved, and what can go wrong between row 7 and row 8?",
+            "Each worker keeps to 600 requests a minute. How many does the server see, and who divides the limit?",
+            "Look at spark/spark_batch_inference.py::infer and utils/batch_journal.py::JournalWriter.",
+        ),
+    ),
+    Lesson(
         number="8.8",
         title="One agent in three frameworks",
         command="mlflow-agent-frameworks",

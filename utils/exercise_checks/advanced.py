@@ -1,12 +1,12 @@
-"""Module 8: hand-offs that can be seen, and loops that end."""
+"""Module 8: hand-offs that can be seen, loops that end, and calls that are paid for once."""
 
 from typing import TYPE_CHECKING
 
-from utils.exercise_checks.common import exercise_traces, first_lack
+from utils.exercise_checks.common import exercise_runs, exercise_traces, first_lack
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Span, Trace
+    from mlflow.entities import Run, Span, Trace
 
 GIVEN = "calculator"
 STOPPED = ("stopped", "gave up", "not done", "without a result", "do not know")
@@ -56,6 +56,30 @@ def find_bounded_loop(client: "MlflowClient", experiments: list[str]) -> str | N
         return None
 
     return first_lack(exercise_traces(client, experiments, "8.1b"), lacks)
+
+
+def find_paid_once(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """8.2a: every row answered rightly, by no more calls than distinct texts and the one in flight at the kill."""
+
+    def lacks(run: "Run") -> str | None:
+        name, metrics = run.info.run_name, run.data.metrics
+        needed = ("rows", "distinct_texts", "killed_after", "answered_rows", "wrong_rows", "first_calls", "calls")
+        for metric in needed:
+            if metric not in metrics:
+                return f"the run {name} has no metric {metric}"
+        rows, distinct, calls = metrics["rows"], metrics["distinct_texts"], metrics["calls"]
+        if metrics["first_calls"] != metrics["killed_after"]:
+            return f"the first run of {name} made {metrics['first_calls']:.0f} calls: it was not killed in the middle"
+        if calls > distinct + 1:
+            return f"the two runs of {name} made {calls:.0f} calls for {distinct:.0f} distinct texts"
+        if metrics["answered_rows"] != rows:
+            return f"{metrics['answered_rows']:.0f} of {rows:.0f} rows of the run {name} have an answer"
+        if metrics["wrong_rows"]:
+            return f"{metrics['wrong_rows']:.0f} rows of the run {name} have the answer of another text"
+        return None
+
+    runs = exercise_runs(client, experiments, "8.2a")
+    return first_lack([run for run in runs if "mlflow.parentRunId" not in run.data.tags], lacks)
 
 
 def _below_root(trace: "Trace", kind: str) -> list["Span"]:

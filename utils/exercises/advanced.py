@@ -34,4 +34,19 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         check=advanced.find_bounded_loop,
     ),
+    Exercise(
+        id="8.2a",
+        title="Go on after a kill, and pay for nothing twice",
+        file="spark/exercises/paid_once.py",
+        task="A job is killed in the middle and started again. Write the loop that asks each distinct text once and "
+        "keeps each answer the moment it is there, so that the second run asks the rest.",
+        proof="two runs, the first one killed, and no more calls in both than distinct texts and the one in flight",
+        hints=(
+            "Look at calls and distinct_texts of your run. Which texts were paid for twice, and by which run?",
+            "The job dies between two lines of your loop. Where is the answer that came a moment before?",
+            "A file that is written at the end, a file that grows by a line: which of them does a kill leave behind?",
+            "Look at utils/batch_journal.py::JournalWriter; then compare with tests/solutions/paid_once.py.",
+        ),
+        check=advanced.find_paid_once,
+    ),
 )

@@ -3,11 +3,14 @@
 from utils.goals.entries import Goal, asked, later, proved, run, trace
 
 TEAM = "uv run mlflow-multi-agent"
+BATCH = "uv run mlflow-spark-batch-inference"
 FRAMEWORKS = "uv run mlflow-agent-frameworks"
 
 LEARNING = (
     asked("learning", "8.1", "Can you say which agent made an answer wrong, and what ends a loop between two of them?",
           "uv run mlflow-learn hint 8.1"),
+    asked("learning", "8.2", "Can you say what a killed job has paid for, and how many calls its resume will make?",
+          "uv run mlflow-learn hint 8.2"),
     later("learning", "8.4", "An optimiser's prompt is used only when it wins on rows it has not seen."),
     later("learning", "8.6", "Cost is saved at a quality that was chosen beforehand."),
 )  # fmt: skip
@@ -19,7 +22,10 @@ CRITERIA = (
            TEAM, trace("multi-agent", "span.type = 'GUARDRAIL'")),
     proved("criterion", "8.1", "Every specialist is scored by itself.",
            TEAM, run("metrics.rag_right >= 0 AND metrics.calculator_right >= 0 AND metrics.search_right >= 0")),
-    later("criterion", "8.2", "A job that was killed went on without asking again what was answered."),
+    proved("criterion", "8.2", "Each distinct text of a job was asked once, and several rows in a call are measured.",
+           BATCH, run("metrics.llm_calls > 0 AND metrics.accuracy_low > 0 AND params.rows_per_call = '5'")),
+    asked("criterion", "8.2", "Did you kill a job of 8.2 and resume it, and was nothing asked again?",
+          "uv run mlflow-spark-batch-inference --num-rows 5000 --rows-per-call 1 --output my_job"),
     later("criterion", "8.3", "Accuracy is known by the share of rows that the model sees."),
     later("criterion", "8.4", "The gain of an optimised prompt on held-out rows has an interval."),
     later("criterion", "8.5", "The false-hit rate of the cache is known at its threshold."),
