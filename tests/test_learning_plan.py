@@ -216,7 +216,10 @@ PASTED = sorted({*commands(PLAN), *commands(README), *(goal.command for goal in 
 
 
 @pytest.mark.parametrize("line", PASTED)
-def test_every_command_to_paste_is_one_that_its_program_understands(line):
+def test_every_command_to_paste_is_one_that_its_program_understands(line, tmp_path, monkeypatch):
+    if "./mlruns" in line:  # an old folder that a learner may have
+        (tmp_path / "mlruns").mkdir()
+        monkeypatch.chdir(tmp_path)
     parse(line)
     words = shlex.split(line, comments=True)
     if words[2:3] == ["mlflow-learn"] and words[3:4] in (["run"], ["hint"], ["check"]) and words[4:]:
