@@ -1,6 +1,7 @@
 """What the tests share: a fresh store each, one Spark session for all, and commands run as a learner runs them."""
 
 import os
+import queue
 import re
 import shutil
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -44,6 +46,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         needs_spark = "spark" in getattr(item, "fixturenames", ()) or item.path.parent.name == "spark"
         item.add_marker(pytest.mark.xdist_group("spark" if needs_spark else item.path.name))
+
+
+class QuickQueue(queue.Queue):
+    """MLflow's queue of traces, which looks once a second whether it was told to stop: here twenty times."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        return super().get(block, timeout if timeout is None else min(timeout, 0.05))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_flush() -> Iterator[None]:
+    """A flush waits for that second; the suite flushes hundreds of times. What a flush does is unchanged."""
+    from mlflow.tracing.export import async_export_queue
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(async_export_queue, "Queue", QuickQueue)
+        yield
 
 
 @pytest.fixture(scope="session")
