@@ -285,3 +285,34 @@ def test_each_lesson_also_runs_as_a_file(entry):
     answer = subprocess.run(asked, cwd=ROOT.parent, capture_output=True, text=True, timeout=120)
     assert answer.returncode == 0, answer.stderr
     assert (ast.get_docstring(tree(ROOT / entry.file)) or "").splitlines()[0] in answer.stdout
+
+
+def prompt_names(source: str) -> set[str]:
+    """The prompts that a file registers under a name that stands in it."""
+    tree = ast.parse(source)
+    constants: dict[str, object] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+            several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            pairs = zip(target.elts, value.elts, strict=True) if several else [(target, value)]  # type: ignore[attr-defined]
+            constants |= {a.id: b.value for a, b in pairs if isinstance(a, ast.Name) and isinstance(b, ast.Constant)}
+    found = set()
+    for call in ast.walk(tree):
+        called = getattr(call.func, "id", getattr(call.func, "attr", "")) if isinstance(call, ast.Call) else ""
+        if isinstance(call, ast.Call) and call.args and called in ("use_alias", "get_or_register", "register_prompt"):
+            first = call.args[0]
+            name = first.value if isinstance(first, ast.Constant) else constants.get(getattr(first, "id", ""))
+            found |= {name} if isinstance(name, str) else set()
+    return found
+
+
+def test_no_two_lessons_register_different_prompts_under_one_name():
+    """They share a store: the second one would find a template without its variables."""
+    shared = {"rag-answer"}  # 5.5 asks with the prompt of 5.2
+    owners: dict[str, list[str]] = {}
+    for entry in curriculum.LESSONS:
+        for name in prompt_names((ROOT / entry.file).read_text(encoding="utf-8")) - shared:
+            owners.setdefault(name, []).append(entry.number)
+    assert len(owners) > len(curriculum.LESSONS) // 2
+    assert {name: numbers for name, numbers in owners.items() if len(numbers) > 1} == {}

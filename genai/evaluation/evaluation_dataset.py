@@ -285,7 +285,7 @@ def main(
         raise InputError(f"a dataset cannot be named {name!r}", "--dataset NAME of letters, digits, - and _")
     rows = read_evaluation_rows(source) if source else sample_rows(num_questions)
     search = DocumentSearch(docs_path)
-    prompt_uri = use_alias("document-answer", "production", TEMPLATE, needs=("context", "question"))
+    prompt_uri = use_alias("dataset-answer", "production", TEMPLATE, needs=("context", "question"))
     with open_backend(backend) as llm:
         answer = build_answer(llm, search, prompt_uri)
         outcome = run_version(answer, rows_digest) if rows_digest else run(answer, name, rows, own=source is not None)

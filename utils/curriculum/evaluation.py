@@ -26,7 +26,7 @@ LESSONS: tuple[Lesson, ...] = (
             Evidence("run", "versions of the rows, kept and scored", minimum=2, filter="params.rows_digest != ''"),
             Evidence("dataset", "the rows under their digest"),
             Evidence("trace", "an answer for every row", minimum=2, filter="trace.name = 'dataset-question'"),
-            Evidence("prompt", "the prompt that answers from documents", name="document-answer"),
+            Evidence("prompt", "the prompt that answers from documents", name="dataset-answer"),
         ),
         hints=(
             "The score fell by three points since last month. Did the system get worse, or did somebody change rows?",
