@@ -155,6 +155,17 @@ def test_a_command_that_serves_pages(words, desk):
     finally:
         process.terminate()
         process.wait(60)
+    assert is_free(port), "the server ended with the command that started it"
+
+
+def is_free(port: int, within_seconds: int = 30) -> bool:
+    deadline = time.monotonic() + within_seconds
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return True
+        time.sleep(0.5)
+    return False
 
 
 def answers(address: str, process: subprocess.Popen, within_seconds: int = 180) -> bool:

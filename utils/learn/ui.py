@@ -1,6 +1,7 @@
 """`mlflow-learn ui`: MLflow's pages on the store that the lessons use, wherever the command is typed."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +34,8 @@ def run_ui(tracking_uri: str | None, port: int) -> int:
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
     # One worker without background jobs is up in a fraction of the time, and one reader needs no more.
     server = subprocess.Popen(command, env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ})
+    for ending in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # else the server would go on, alone
+        signal.signal(ending, lambda *_: server.terminate())
     try:
         return server.wait()
     except KeyboardInterrupt:
