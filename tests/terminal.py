@@ -21,7 +21,7 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-            env={**os.environ, "TERM": "dumb", **environment}, preexec_fn=_take_terminal,  # noqa: PLW1509  it makes one system call
+            env={**os.environ, "TERM": "dumb", **environment}, preexec_fn=_take_terminal,  # noqa: PLW1509  it makes two system calls
         )  # fmt: skip
         os.close(theirs)
         self.seen = ""
@@ -72,6 +72,7 @@ class Terminal:
 
 def _take_terminal() -> None:
     """In the child: make the terminal its own, so that Ctrl-C is a signal to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite that runs in the background was told to ignore Ctrl-C
     import fcntl
     import termios
 
