@@ -10,17 +10,14 @@ and the workers are started before the clock is. `busy cores` says when the mach
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import click
+from spark_llm import LABELS, WARM_ROWS, stub
 
 from spark.spark_batch_inference import BATCH_TEMPLATE, Question, open_caller
 from utils.batch_journal import JobFolder
@@ -29,22 +26,6 @@ from utils.cli import show_table
 from utils.llm_backends import BackendSettings
 from utils.sentiment_job import TEMPLATE
 from utils.spark_utils import spark_session
-
-LABELS = ("positive", "negative", "neutral")
-WARM_ROWS = 64
-
-
-@contextmanager
-def stub(latency_ms: float) -> Iterator[str]:
-    """The mock server in a process of its own; yields its base URL."""
-    command = [sys.executable, "-m", "utils.mock_llm", "--port", "0", "--latency-ms", str(latency_ms)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout
-        yield process.stdout.readline().split()[-1]
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def busy_s() -> float:

@@ -159,7 +159,7 @@ class OrderAgent(ResponsesAgent):
         except OutOfTime:
             yield "late", CANNOT.format(why=f"my {self.config['seconds']:g} seconds are over")
         except Exception as error:  # noqa: BLE001  it stands on the spans that it left; the user hears what it was
-            yield "failed", CANNOT.format(why=f"no model answered ({type(error).__name__})")
+            yield "failed", CANNOT.format(why=f"it failed with {type(error).__name__}")
 
     def refuse(self, question: str) -> str | None:
         if len(question) > self.config["characters"]:

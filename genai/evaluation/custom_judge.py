@@ -44,10 +44,8 @@ LABEL_VERSIONS = (
     "Answer with one word: positive, negative or neutral.\n\nThe review:\n{{review}}",
 )
 EACH = 2  # examples of each label that an aligned judge is shown
-REAL = ("ollama", "openai")  # the mock reads no examples: nothing about aligning it would mean anything
-
-
-NOT_ALIGNED = "Not aligned: only a real model can be (--llm-type ollama or openai)"
+# The mock reads no examples: nothing about aligning it would mean anything.
+NOT_ALIGNED = "Not aligned: only a real model can be (--llm-type local, ollama or openai)"
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,6 @@ def measure_versions(llm: Backend, rows: JobRows) -> list[dict[str, Any]]:
 
 
 def run(llm: Backend, rows: JobRows, version_rows: JobRows, ceiling: float | None) -> Outcome:
-    real = llm.llm_type in REAL
     steps = Steps(4)
     with mlflow.start_run(run_name="custom-judge") as active:
         # 1. The judge beside the people, on the same texts
@@ -196,7 +193,7 @@ def run(llm: Backend, rows: JobRows, version_rows: JobRows, ceiling: float | Non
         steps(f"Asked again it agrees with itself on {repeated.share:.3f}, options turned on {reordered.share:.3f}")
 
         # 3. The judge aligned to the people
-        halves = align(llm, judge, rows, run_id, once) if real else {}
+        halves = align(llm, judge, rows, run_id, once) if llm.llm_type != "mock" else {}
         steps("; ".join(f"{when} alignment, held out: {found}" for when, found in halves.items()) or NOT_ALIGNED)
 
         # 4. The metric over successive versions
