@@ -47,9 +47,6 @@ from utils.sentiment_job import (
 from utils.spark_mapper import AHEAD, Caller, Reply, is_sampled
 from utils.spark_utils import spark_session
 
-# Which autolog sees a call depends on the framework that makes it; two at once would double the spans.
-AUTOLOG = {"langchain": mlflow.langchain.autolog, "openai": mlflow.openai.autolog}
-
 
 @dataclass(frozen=True)
 class Question:
@@ -121,7 +118,7 @@ def open_caller(question: Question, joined: DriverTrace | None, share: float) ->
         return
     mlflow.set_tracking_uri(joined.tracking_uri)
     mlflow.set_experiment(experiment_id=joined.experiment_id)
-    AUTOLOG[question.client](silent=True)
+    autolog(question.client, silent=True)
 
     def sampled_call(text: str) -> Reply:
         with mlflow.tracing.context(enabled=is_sampled(text, share)):
@@ -130,7 +127,15 @@ def open_caller(question: Question, joined: DriverTrace | None, share: float) ->
     with set_tracing_context_from_http_request_headers(joined.headers):
         yield sampled_call
         mlflow.flush_trace_async_logging()
-    AUTOLOG[question.client](disable=True)  # Spark uses this worker again, perhaps with the other client
+    autolog(question.client, disable=True)  # Spark uses this worker again, perhaps with the other client
+
+
+def autolog(client: str, **settings: bool) -> None:
+    """Which autolog sees a call depends on the framework that makes it; two at once would double the spans."""
+    if client == "langchain":
+        mlflow.langchain.autolog(**settings)
+    else:
+        mlflow.openai.autolog(**settings)
 
 
 def write_spans(root: LiveSpan, question: Question, done: Classified, share: float) -> int:

@@ -11,7 +11,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from utils import http_clients
+from utils import wire
 from utils.batch_journal import JournalWriter, answered_before
 from utils.spark_mapper import AHEAD, Outcome, Reply, ask
 
@@ -77,7 +77,7 @@ def _task(
         todo = (text for batch in batches for text in batch["text"] if text not in known)
         done = {"calls": 0, "texts": 0}
         with (
-            http_clients.at_most_on_the_wire(in_flight, limits.per_minute / tasks if limits.per_minute else None),
+            wire.at_most_on_the_wire(in_flight, limits.per_minute / tasks if limits.per_minute else None),
             JournalWriter(folder, job, number) as journal,
             open_caller() as call,
             ThreadPoolExecutor(in_flight + AHEAD) as executor,

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 from tenacity.wait import wait_base
 
-from utils import http_clients
+from utils import wire
 from utils.model_servers import BadReply
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _partition_mapper(
         task = TaskContext.get()
         in_flight = pools[task.partitionId() % len(pools)] if task else pools[0]
         with (
-            http_clients.at_most_on_the_wire(in_flight),
+            wire.at_most_on_the_wire(in_flight),
             open_caller() as call,
             ThreadPoolExecutor(in_flight + ahead) as executor,
         ):
@@ -166,7 +166,7 @@ def ask(call: Caller, prompt: str, max_attempts: int) -> Outcome:
 def _timed_call(call: Caller, prompt: str, calls: list[dict[str, Any]]) -> Reply:
     record: dict[str, Any] = {"started_ns": time.time_ns(), "ended_ns": None, "error": None}
     calls.append(record)
-    http_clients.forget_sent()
+    wire.forget_sent()
     try:
         reply = call(prompt)
         if not isinstance(reply.text, str) or not reply.text.strip():
@@ -178,7 +178,7 @@ def _timed_call(call: Caller, prompt: str, calls: list[dict[str, Any]]) -> Reply
     finally:
         record["ended_ns"] = time.time_ns()
         # A call that had to wait for its place took no longer for that.
-        record["started_ns"] = http_clients.sent_ns() or record["started_ns"]
+        record["started_ns"] = wire.sent_ns() or record["started_ns"]
 
 
 def worth_another_try(error: BaseException) -> bool:

@@ -19,7 +19,6 @@ from typing import Any
 import click
 import mlflow
 from mlflow.entities import AssessmentSource, SpanType, Trace
-from scipy.stats import binomtest
 
 from utils.cli import Steps, lesson, show, show_table, track
 from utils.errors import CheckFailed, InputError
@@ -137,6 +136,8 @@ def read_outcomes(run_id: str) -> dict[str, Arm]:
 
 def check_split(arms: dict[str, Arm], share: float) -> float:
     """The p of the split that was asked for. Raises CheckFailed where it is not what came out."""
+    from scipy.stats import binomtest
+
     total = sum(arm.users for arm in arms.values())
     p = float(binomtest(arms["candidate"].users, total, share).pvalue)
     if p < SKEWED:

@@ -131,6 +131,25 @@ def test_help_opens_no_store_and_imports_no_model_library(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+HEAVY = ("openai", "scipy.stats", "sklearn", "llama_index", "langchain", "pyspark", "matplotlib",
+         "lancedb", "langgraph", "fastembed", "dspy")  # fmt: skip
+
+
+def test_the_help_of_a_lesson_waits_for_nothing_but_mlflow(tmp_path):
+    """Each lesson's module imported after mlflow, as its --help does: it brings no library that is slow to load."""
+    files = [entry.file.removesuffix(".py").replace("/", ".") for entry in curriculum.LESSONS]
+    asked = f"""
+import importlib, sys
+import mlflow
+for name in {files}:
+    before = set(sys.modules)
+    importlib.import_module(name)
+    print(*[(name, heavy) for heavy in {HEAVY} if heavy in sys.modules and heavy not in before] or ["-"])
+"""
+    answer = subprocess.run([sys.executable, "-c", asked], cwd=tmp_path, capture_output=True, text=True)
+    assert answer.stdout.split() == ["-"] * len(files), answer.stdout + answer.stderr
+
+
 # --- output in a pipe
 
 

@@ -11,8 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 from tests.stub_server import stub_server
-from utils.http_clients import MASK, MaskingClient, at_most_on_the_wire, forget_sent, sent_ns, without_key
+from utils.http_clients import MASK, MaskingClient, without_key
 from utils.llm_backends import BackendSettings
+from utils.wire import at_most_on_the_wire, forget_sent, sent_ns
 
 KEY = "gateway-key-0123456789"
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
