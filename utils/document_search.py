@@ -7,6 +7,7 @@ a name is looked up among the names that were read, so that no text a model send
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from utils.document_files import UnreadableDocument, list_documents, read_document
 from utils.errors import InputError
@@ -68,6 +69,29 @@ class DocumentSearch:
         if document not in self.texts:
             return f"error: there is no document {document[:80]!r} in the folder"
         return self.texts[document]
+
+
+def search_tool(folder: Path | None = None) -> Any:
+    """The search as a LangChain tool over a folder, by default the sample documents. Its text is for the model; the
+    names of the files stay beside it, as the artifact of the tool's message.
+
+    Raises:
+        InputError: as DocumentSearch.
+    """
+    from langchain_core.tools import tool
+
+    from utils.sample_documents import CORPUS
+
+    documents = DocumentSearch(folder or CORPUS)
+
+    @tool(response_format="content_and_artifact")
+    def search_documents(query: str) -> tuple[str, list[str]]:
+        """Search the documents for keywords; returns file names and snippets."""
+        hits = documents.search(query)
+        text = "\n".join(f"[{hit.document}] {hit.snippet}" for hit in hits)
+        return text or "No document holds these words.", [hit.document for hit in hits]
+
+    return search_documents
 
 
 def title_of(text: str) -> str:

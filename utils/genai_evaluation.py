@@ -1,5 +1,6 @@
 """What an evaluation left in the store, counted: MLflow itself only warns when a scorer fails or a trace is missing."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -12,12 +13,16 @@ if TYPE_CHECKING:
     from mlflow.entities import Span, Trace
 
 # What the user has set wins. SQLite has one writer: more rows at once only wait for it.
-SETTINGS = {"MLFLOW_GENAI_EVAL_SKIP_TRACE_VALIDATION": "true", "MLFLOW_GENAI_EVAL_MAX_WORKERS": "4"}
+SETTINGS = {
+    "MLFLOW_GENAI_EVAL_SKIP_TRACE_VALIDATION": "true",
+    "MLFLOW_GENAI_EVAL_MAX_WORKERS": "4",
+    "MLFLOW_GENAI_SIMULATOR_MAX_WORKERS": "4",
+}
 
 
 @contextmanager
 def quiet_evaluation(workers: int | None = None) -> Iterator[None]:
-    """Around mlflow.genai.evaluate: no notice of several lines, and predict_fn is called once per row, no more.
+    """Around mlflow.genai.evaluate and simulations: no notice of several lines, and predict_fn is called once per row.
 
     workers: how many rows are asked about at once, whatever the user has set; 1 where latency is measured.
     """
@@ -75,19 +80,49 @@ def read_session_scores(traces: Sequence["Trace"], scorers: Sequence[str]) -> di
     Raises:
         CheckFailed: a scorer gave no value.
     """
-    first = min(traces, key=lambda trace: trace.info.timestamp_ms)
-    scores = {}
-    for name in scorers:
-        given = [item for item in first.info.assessments if item.name == name]
-        newest = max(given, key=lambda item: item.create_time_ms, default=None)
-        if newest is None or newest.value is None:
+    first = _first_turn(traces)
+    scores = read_session(traces, scorers)
+    for name, value in scores.items():
+        if value is None:
+            newest = _newest(first, name)
             why = f": {newest.error.error_message}" if newest is not None and newest.error else ""
             raise CheckFailed(
                 f"{name} gave no value for the session of trace {first.info.trace_id}{why}",
                 f"mlflow.get_trace({first.info.trace_id!r})",
             )
-        scores[name] = newest.value
     return scores
+
+
+def read_session(traces: Sequence["Trace"], scorers: Sequence[str]) -> dict[str, Any]:
+    """As read_session_scores, with None for a scorer that gave no value: its failure is counted, not averaged."""
+    newest = {name: _newest(_first_turn(traces), name) for name in scorers}
+    return {name: None if item is None or item.error else item.value for name, item in newest.items()}
+
+
+def _first_turn(traces: Sequence["Trace"]) -> "Trace":
+    return min(traces, key=lambda trace: trace.info.timestamp_ms)
+
+
+def _newest(trace: "Trace", scorer: str) -> Any:
+    given = [item for item in trace.info.assessments if item.name == scorer]
+    return max(given, key=lambda item: item.create_time_ms, default=None)
+
+
+@contextmanager
+def short_errors(logger: str) -> Iterator[None]:
+    """What this logger reports is one line on the screen, without the stack that MLflow adds to it."""
+
+    def shorten(record: logging.LogRecord) -> bool:
+        record.exc_info = record.exc_text = None
+        record.msg, record.args = " ".join(record.getMessage().split())[:300], ()
+        return True
+
+    found = logging.getLogger(logger)
+    found.addFilter(shorten)
+    try:
+        yield
+    finally:
+        found.removeFilter(shorten)
 
 
 def _score(trace: "Trace", root: "Span", scorer: str) -> Any:

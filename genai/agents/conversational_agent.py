@@ -26,7 +26,7 @@ from mlflow.genai.scorers import ConversationCompleteness, KnowledgeRetention, U
 from utils.agent_setup import priced_spans, tool_calls
 from utils.cli import Steps, lesson, show, show_table, typed_lines, waiting
 from utils.conversation_memory import Memory, last_turns, open_memory
-from utils.document_search import DocumentSearch
+from utils.document_search import search_tool
 from utils.errors import InputError
 from utils.genai_evaluation import quiet_evaluation, read_session_scores
 from utils.lesson_context import current_tags
@@ -35,7 +35,6 @@ from utils.mlflow_setup import STATE_DIR
 from utils.model_servers import BackendUnavailable, describe_failed_call
 from utils.options import BackendOptions
 from utils.prompt_utils import use_alias
-from utils.sample_documents import CORPUS
 
 NAME, PROMPT, ALIAS = "conversational-agent", "conversation-agent", "production"
 SYSTEM = """You talk with a developer about MLflow. Answer in one or two sentences.
@@ -75,22 +74,6 @@ class Outcome:
     scores: list[dict[str, Any]]  # one row for each session that was scored
 
 
-def make_search() -> Any:
-    """The agent's tool. The text is for the model; the file names stay beside it, in the memory."""
-    from langchain_core.tools import tool
-
-    documents = DocumentSearch(CORPUS)
-
-    @tool(response_format="content_and_artifact")
-    def search_documents(query: str) -> tuple[str, list[str]]:
-        """Search the documents for keywords; returns file names and snippets."""
-        hits = documents.search(query)
-        text = "\n".join(f"[{hit.document}] {hit.snippet}" for hit in hits)
-        return text or "No document holds these words.", [hit.document for hit in hits]
-
-    return search_documents
-
-
 def build_agent(llm: Backend, memory: Memory, prompt_uri: str, window: int) -> Any:
     """A model, a tool, a checkpointer, and hooks around them."""
     from langchain.agents import AgentState, create_agent
@@ -112,7 +95,7 @@ def build_agent(llm: Backend, memory: Memory, prompt_uri: str, window: int) -> A
         return {"turns": state.get("turns", 0) + 1, "documents": list(dict.fromkeys(found))}
 
     hooks: Any = [show_newest, count, ToolCallLimitMiddleware(run_limit=MAX_CALLS, exit_behavior="end")]
-    return create_agent(llm.chat_model(), [make_search()], middleware=hooks, checkpointer=memory.saver, name=NAME)
+    return create_agent(llm.chat_model(), [search_tool()], middleware=hooks, checkpointer=memory.saver, name=NAME)
 
 
 def take_turn(agent: Any, memory: Memory, session: str, user: str, question: str) -> Turn:

@@ -180,6 +180,9 @@ def test_it_plays_the_user_of_a_conversation_simulator():
     )
     assert ask(prompt) == "How do I register a model?"
     assert "alias" in ask(f"{prompt}\nuser: How do I register a model?\nassistant: With register_model.")
+    assert ask(prompt.replace("Learn how to register a model", "Find out on which port it listens")) == (
+        "Can you tell me on which port it listens?"
+    )
 
 
 @pytest.mark.parametrize(

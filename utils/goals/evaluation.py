@@ -1,13 +1,14 @@
 """Module 6: Evaluation."""
 
 from utils.curriculum import Evidence
-from utils.goals.entries import asked, later, proved, run, trace
+from utils.goals.entries import asked, proved, run, trace
 
 DATASET = "uv run mlflow-evaluation-dataset"
 RAG = "uv run mlflow-evaluate-rag"
 PROMPTS = "uv run mlflow-compare-prompts"
 BACKENDS = "uv run mlflow-compare-backends"
 JUDGE = "uv run mlflow-custom-judge"
+TALKS = "uv run mlflow-evaluate-conversation"
 GATE = "uv run mlflow-quality-gate"
 
 LEARNING = (
@@ -21,6 +22,8 @@ LEARNING = (
           "uv run mlflow-learn hint 6.4 2"),
     asked("learning", "6.5", "Can you say which models are worth considering, and what the others would have to cost?",
           "uv run mlflow-learn hint 6.5"),
+    asked("learning", "6.6", "Can you describe a conversation that failed although each of its answers is right?",
+          "uv run mlflow-learn hint 6.6"),
     asked("learning", "6.7", "Can you say why a gate has to refuse what it could not measure?",
           "uv run mlflow-learn hint 6.7 2"),
 )  # fmt: skip
@@ -51,7 +54,10 @@ CRITERIA = (
            BACKENDS, run("metrics.on_frontier >= 1 AND tags.frontier != ''")),
     asked("criterion", "6.5", "Does a real model of yours stand in the picture beside the mock's two sizes?",
           f"{BACKENDS} --candidate mock:mock-small --candidate ollama:llama3.2"),
-    later("criterion", "6.6", "Whole conversations are scored, real and simulated ones."),
+    proved("criterion", "6.6", "Whole conversations are scored, real and simulated ones.",
+           TALKS, run("metrics.real_sessions >= 1 AND metrics.simulated_sessions >= 10")),
+    proved("criterion", "6.6", "It is known how often the judge of a goal agrees with the facts.",
+           TALKS, run("metrics.judge_agrees_with_facts >= 0")),
     proved("criterion", "6.7", "The gate passed a version that changed nothing.",
            GATE, run("tags.`gate.verdict` = 'passed'")),
     proved("criterion", "6.7", "The gate refused a version that got worse.",

@@ -218,6 +218,8 @@ def play_user(prompt: Prompt) -> str:
     )
     if re.match(r"how to ", part, re.I):
         return f"How do I {part[7:]}?"
-    if re.match(r"(?:what|who|when|where|how|which|why|whether|if)\b", part, re.I):
+    if re.match(
+        r"(?:(?:at|by|for|from|in|on|to|with) )?(?:what|who|when|where|how|which|why|whether|if)\b", part, re.I
+    ):
         return f"Can you tell me {part}?"
     return f"What can you tell me about {part}?"

@@ -105,8 +105,9 @@ def goal_reached(m: Materials, _: bool) -> Finding:
     """The goal's words must have come up in the assistant's replies."""
     goal = re.search(r"following goal:\s*(.+?)\n\s*\n", m.rules, re.S)
     so_far = re.search(r"conversation so far:\s*(.*)", m.rules, re.S | re.I)
-    wanted = content_words(goal.group(1)) if goal else []
-    replies = " ".join(text for role, text in read_turns(so_far.group(1) if so_far else "") if role == "assistant")
+    wanted = content_words(goal.group(1) if goal else m.get("goal", "expectations"))
+    said = so_far.group(1) if so_far else m.get("conversation")
+    replies = " ".join(text for role, text in read_turns(said) if role == "assistant")
     last = re.search(r"just responded with:\s*(.+?)\n\s*\n", m.rules, re.S)
     share = overlap(wanted, content_words(f"{replies} {last.group(1) if last else ''}"))
     return Finding(share, f"the replies hold {share:.0%} of the goal's words")
