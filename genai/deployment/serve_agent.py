@@ -11,6 +11,7 @@ Change:   add --traces-per-second 5 --num-requests 400: how many requests have a
 Docs:     https://mlflow.org/docs/latest/genai/serving/agent-server/
 """
 
+import asyncio
 import logging
 import os
 import time
@@ -24,7 +25,7 @@ from typing import Any, TypeVar
 import click
 import mlflow
 from fastapi import FastAPI, HTTPException, Response
-from mlflow.entities import AssessmentSource, AssessmentSourceType, SpanType
+from mlflow.entities import AssessmentSource, AssessmentSourceType, LiveSpan, SpanType
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from utils.cli import Steps, lesson, show, show_table
@@ -35,6 +36,7 @@ from utils.serving.keys import KeyGuard, KeyRing
 from utils.serving.limits import BodyLimit, Limits, TimeLimit, limit_options
 from utils.serving.live_agent import LiveAgent, Loaded
 from utils.serving.metrics import Measured, Metrics
+from utils.serving.open_spans import end_open_spans
 from utils.serving.outcomes import Outcomes
 from utils.serving.rate_limit import RateGuard, RateLimit
 from utils.serving.record import ASKING_PATHS, CURRENT, App, Receive, Scope, Send
@@ -91,9 +93,11 @@ def build_app(live: LiveAgent, ring: KeyRing, limits: Limits, metrics: Metrics) 
 
     @stream()
     async def answer_stream(request: ResponsesAgentRequest) -> AsyncIterator[ResponsesAgentStreamEvent]:
-        loaded = begin(live, metrics, request)
-        with noting_failure():
-            async for event in workers.stream(lambda: loaded.agent.predict_stream(request)):
+        loaded, root = begin(live, metrics, request), mlflow.get_current_active_span()
+        with noting_failure(), noting_departure(root):
+            async for event in workers.stream(
+                lambda: loaded.agent.predict_stream(request), lambda: root and end_open_spans(root)
+            ):
                 yield with_version(event, loaded) if event.type == "response.output_item.done" else event
 
     server = AgentServer("ResponsesAgent")
@@ -134,6 +138,17 @@ def noting_failure() -> Iterator[None]:
         yield
     except Exception as error:
         CURRENT.get().failure = error
+        raise
+
+
+@contextmanager
+def noting_departure(root: LiveSpan | None) -> Iterator[None]:
+    """The caller went away in the middle: whoever reads the trace of a half answer should know why it is one."""
+    try:
+        yield
+    except (GeneratorExit, asyncio.CancelledError):
+        if root:
+            root.set_attribute("caller_left", True)
         raise
 
 

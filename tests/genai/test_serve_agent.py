@@ -195,6 +195,7 @@ def test_a_client_that_goes_away_in_the_middle_of_a_stream_stops_the_work(servin
             "POST", "/invocations", json=question_body(QUESTION, stream=True), headers=key
         ) as reply:
             assert next(reply.iter_lines()).startswith("data: ")
+            left = reply
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             before = len(said)
@@ -203,6 +204,10 @@ def test_a_client_that_goes_away_in_the_middle_of_a_stream_stops_the_work(servin
                 break
         assert len(said) == before, "the model goes on for nobody"
         assert service.metrics.running._value.get() == 0 and service.client.get("/health").status_code == 200
+        trace = service.trace(left)
+    (root,) = roots(trace)
+    assert root.attributes["caller_left"] is True and all(span.end_time_ns for span in trace.data.spans)
+    assert "CHAT_MODEL" in {span.span_type for span in trace.data.spans}
 
 
 # --- who answers, and what is traced

@@ -22,11 +22,13 @@ class Workers:
         context = copy_context()
         return await asyncio.get_running_loop().run_in_executor(self.pool, context.run, work, *arguments)
 
-    async def stream(self, begin: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+    async def stream(
+        self, begin: Callable[[], Iterator[T]], stopped: Callable[[], object] | None = None
+    ) -> AsyncIterator[T]:
         """What an iterator yields, as it comes. One thread runs all of it, in one context.
 
         When the reader goes away (this generator is closed or cancelled), the iterator is closed where it next yields:
-        whatever it holds open ends there.
+        whatever it holds open ends there, and then `stopped` is called in the event loop.
         """
         loop, queue, left = asyncio.get_running_loop(), asyncio.Queue[Any](), threading.Event()
 
@@ -47,15 +49,18 @@ class Workers:
                 hand_over(Failed(error))
 
         context = copy_context()
-        done = loop.run_in_executor(self.pool, context.run, work)
+        done, complete = loop.run_in_executor(self.pool, context.run, work), False
         try:
             while (item := await queue.get()) is not END:
                 if isinstance(item, Failed):
                     raise item.error
                 yield item
+            complete = True
             await done
         finally:
             left.set()
+            if stopped and not complete:
+                done.add_done_callback(lambda _: stopped())
 
 
 class Failed:
