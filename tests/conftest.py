@@ -35,9 +35,8 @@ if sys.modules["__main__"].__spec__ is None and not hasattr(sys.modules["__main_
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two processes for all tests, none besides this one for a few or for the slow ones, which measure and kill."""
-    named = [arg for arg in config.args if Path(arg.split("::")[0]).suffix == ".py"]
-    return 0 if named or config.option.markexpr == "slow" else 2
+    """Two processes for all tests, none besides this one for a few."""
+    return 0 if any(Path(arg.split("::")[0]).suffix == ".py" for arg in config.args) else 2
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -201,7 +201,7 @@ def compare(users: Sequence[SimulatedUser], talks: Sequence[Talk], max_turns: in
                 "simulator": "reached" if len(talk.turns) < max_turns else "not known",
                 "judge": {True: "reached", False: "not reached", None: "failed"}[talk.scores["goal_reached"]],
                 "facts said": f"{user.wanted - len(missing)} of {user.wanted}",
-                "missing": ", ".join(missing),
+                "missing": ", ".join(fact.split(" | ")[0] for fact in missing),
             }
         )
     return rows

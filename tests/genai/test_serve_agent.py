@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from mlflow import MlflowClient
 from mlflow.entities import Trace
+from mlflow.entities.span import NO_OP_SPAN_TRACE_ID
 
 from genai.deployment.register_agent import FIRST, SECOND, Settings, log_agent, register
 from genai.deployment.serve_agent import ALIAS, NAME, QUESTION, build_app, main
@@ -28,7 +29,7 @@ from utils.options import BackendOptions, EmbedOptions
 from utils.sample_documents import CORPUS
 from utils.serving.keys import KeyRing
 from utils.serving.limits import Limits
-from utils.serving.live_agent import LiveAgent
+from utils.serving.live_agent import LiveAgent, load_beside_requests
 from utils.serving.metrics import Metrics
 from utils.serving.service import service_process
 from utils.serving.trial import ask, question_body, send_load, stop_under_load
@@ -289,6 +290,21 @@ def test_a_version_that_cannot_be_loaded_leaves_the_one_that_answers(serving, mo
         monkeypatch.setattr(service.live, "wanted", lambda: ("99", "m-nothing"))
         assert service.live.refresh() is False and service.post().status_code == 200
         assert service.get("/version").json()["version"] == "2" and service.get("/version").json()["problem"]
+
+
+@pytest.mark.parametrize(("load", "all_traced"), [(load_beside_requests, True), (None, False)])
+def test_requests_that_are_answered_while_a_version_is_loaded_have_traces(registered, load, all_traced):
+    """MLflow's own load_model takes the tracer away from all threads: when that is over, so is the way around it."""
+    mlflow.set_tracking_uri(registered.uri)
+    load = load or (lambda uri, settings: mlflow.pyfunc.load_model(uri, model_config=settings))
+    loading = threading.Thread(target=load, args=(f"models:/{NAME}/1", {}))
+    loading.start()
+    traced = []
+    while loading.is_alive():
+        with mlflow.start_span("request") as span:
+            traced.append(span.trace_id != NO_OP_SPAN_TRACE_ID)
+        time.sleep(0.02)
+    assert len(traced) > 3 and all(traced) is all_traced
 
 
 def test_openapi_describes_what_the_guards_ask_for(serving):

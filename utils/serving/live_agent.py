@@ -1,5 +1,6 @@
 """The version behind an alias, kept loaded, and exchanged while requests go on when the alias moves."""
 
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,6 +12,19 @@ from utils.errors import InputError
 from utils.registry import logged_model_id
 
 KEPT = 2  # loaded versions: a rollback finds the one before still there
+
+
+def load_beside_requests(model_uri: str, settings: dict[str, Any]) -> Any:
+    """mlflow.pyfunc.load_model without traces of its own, and with those of the requests that are answered meanwhile.
+
+    MLflow (3.17) takes the tracer away from the whole process while it loads: of requests served in those seconds
+    nothing would be stored. Here only this thread goes without.
+    """
+    import mlflow
+
+    load = inspect.unwrap(mlflow.pyfunc.load_model)  # below the decorator that does it
+    with mlflow.tracing.context(enabled=False):
+        return load(model_uri, model_config=settings)
 
 
 @dataclass(frozen=True)
@@ -71,10 +85,8 @@ class LiveAgent:
         return True
 
     def _load(self, version: str, model_id: str) -> Loaded:
-        import mlflow
-
         if version not in self._kept:
-            agent = mlflow.pyfunc.load_model(f"models:/{self.name}/{version}", model_config=self.settings)
+            agent = load_beside_requests(f"models:/{self.name}/{version}", self.settings)
             self._kept[version] = Loaded(version, model_id, agent.get_raw_model())
         self._kept.move_to_end(version)
         while len(self._kept) > KEPT:
