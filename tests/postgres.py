@@ -1,6 +1,5 @@
 """A PostgreSQL of the test's own, where its programs are installed: on this machine only, gone at the end."""
 
-import glob
 import os
 import secrets
 import shutil
@@ -22,8 +21,8 @@ START_SECONDS = 60
 def programs() -> Path | None:
     """The folder with initdb and postgres; Debian keeps it out of PATH."""
     found = shutil.which("initdb")
-    folders = [str(Path(found).resolve().parent)] if found else sorted(glob.glob("/usr/lib/postgresql/*/bin"))
-    return Path(folders[-1]) if folders else None
+    folders = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return folders[-1] if folders else None
 
 
 @contextmanager
@@ -39,8 +38,8 @@ def postgres() -> Iterator[str]:
         if user:
             for path in (home, home / "password"):
                 shutil.chown(path, user, user)
-        made = [folder / "initdb", "-D", home / "data", "-U", "mlflow", "--auth=scram-sha-256"]
-        subprocess.run([*made, f"--pwfile={home / 'password'}"], user=user, check=True, capture_output=True, cwd=home)
+        made = [f"{folder}/initdb", "-D", f"{home}/data", "-U", "mlflow", "--auth=scram-sha-256"]
+        subprocess.run([*made, f"--pwfile={home}/password"], user=user, check=True, capture_output=True, cwd=home)
         with _running(folder, home, user) as port:
             yield f"postgresql://mlflow:{password}@127.0.0.1:{port}/postgres"
     finally:
@@ -53,7 +52,7 @@ def _running(folder: Path, home: Path, user: str | None) -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     settings = ("listen_addresses=127.0.0.1", f"unix_socket_directories={home}", "fsync=off")
-    command = [folder / "postgres", "-D", home / "data", "-p", str(port), *(f"-c{each}" for each in settings)]
+    command = [f"{folder}/postgres", "-D", f"{home}/data", "-p", str(port), *(f"-c{each}" for each in settings)]
     process = subprocess.Popen(command, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=home)
     try:
         deadline = time.monotonic() + START_SECONDS
