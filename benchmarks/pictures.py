@@ -1,7 +1,7 @@
 """Draw images/: screenshots of mlflow ui on a store filled by the tour, and the journey through the modules.
 
-    uv run python benchmarks/pictures.py             # runs the tour first, a few minutes
-    uv run python benchmarks/pictures.py --journey   # only the journey, in seconds
+    uv run --extra browser python benchmarks/pictures.py             # runs the tour first, a few minutes
+    uv run --extra browser python benchmarks/pictures.py --journey   # only the journey, in seconds
 
 Needs Chromium (Debian: apt-get install chromium). Every picture is of a real run.
 """
@@ -29,7 +29,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-SIZE = {"width": 1500, "height": 900}
+SIZE: Any = {"width": 1500, "height": 900}
 APPEARS_WITHIN_MS = 120_000
 FRAME_MS = 1_400
 
@@ -73,7 +73,7 @@ def take(address: str, wanted: list[Shot]) -> None:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport=SIZE, base_url=address)  # type: ignore[arg-type]
+        page = browser.new_page(viewport=SIZE, base_url=address)
         page.set_default_timeout(APPEARS_WITHIN_MS)
         for shot in wanted:
             page.goto(f"/#/{shot.page}")

@@ -44,9 +44,8 @@ def ui(filled_store: str) -> Iterator[str]:
 def page(ui: str):
     if not CHROMIUM:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs uv sync --extra browser")
+    with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET_FLAGS)
         page = browser.new_page(viewport={"width": 1500, "height": 950}, base_url=ui)
         page.set_default_timeout(APPEARS_WITHIN_MS)

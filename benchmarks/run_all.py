@@ -1,0 +1,232 @@
+"""Every figure that the project promises, measured one after the other, as one table: benchmarks/RESULTS.md.
+
+    uv run python benchmarks/run_all.py                   # about half an hour; nothing else should run
+    uv run python benchmarks/run_all.py --only install --only help
+    uv run python benchmarks/run_all.py --keep figures    # the JSON files of the parts stay in a folder
+
+Each part is a program of this folder, or a measurement below, in processes of its own. What was not measured has no
+row, and RESULTS.md is written only when every part ran.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from utils import curriculum
+from utils.cli import show_table
+from utils.errors import InputError, JobFailed
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+SHOWN = ("mlflow", "pyspark", "langchain", "llama-index-core", "lancedb", "fastembed", "pandas")
+TOUR_LINE = re.compile(r"^(?P<number>\d\.\d) .*done, (?P<seconds>[\d.]+) s$", re.M)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One promise. met: None where the sample shows the value only."""
+
+    part: str
+    what: str
+    limit: str
+    value: str
+    met: bool
+
+    def row(self) -> dict[str, str]:
+        return {
+            "figure": self.what,
+            "must reach": self.limit,
+            "measured": self.value,
+            "met": "yes" if self.met else "NO",
+        }
+
+
+def at_least(part: str, what: str, limit: float, value: float) -> Figure:
+    return Figure(part, what, f"at least {limit:g}", f"{value:.3f}", value >= limit)
+
+
+def at_most(part: str, what: str, limit: float, value: float, unit: str = "") -> Figure:
+    return Figure(part, what, f"at most {limit:g}{unit}", f"{value:.2f}{unit}", value <= limit)
+
+
+def program(name: str, folder: Path, *flags: str) -> Any:
+    """Run a program of this folder; what it wrote as JSON.
+
+    Raises:
+        JobFailed: it ended with another status than 0.
+    """
+    path = folder / f"{name}.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *flags, "--json", str(path)]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        raise JobFailed(f"{name} did not end well", f"uv run python benchmarks/{name}.py {' '.join(flags)}")
+    return json.loads(path.read_text())
+
+
+def spark_llm(folder: Path) -> list[Figure]:
+    rows = {row["variant"]: row for row in program("spark_llm", folder)["figures"]}
+    part, of_ideal = "spark_llm", "2,000 rows at 100 ms, 32 in flight, over the ideal: "
+    return [
+        at_least(part, of_ideal + "OpenAI SDK", 0.85, rows["OpenAI SDK, untraced"]["of the ideal"]),
+        at_least(part, of_ideal + "LangChain", 0.8, rows["LangChain, untraced"]["of the ideal"]),
+        at_least(part, "a span for every call, over untraced", 0.6,
+                 rows["OpenAI SDK, a span for every call"]["of untraced"]),
+        at_least(part, "5 % of the rows traced, over untraced", 0.9,
+                 rows["OpenAI SDK, 5 % of the rows traced"]["of untraced"]),
+    ]  # fmt: skip
+
+
+def batch_inference(folder: Path) -> list[Figure]:
+    figures = program("batch_inference", folder)
+    return [at_least("batch_inference", "resumable job of 8.2, over the ideal", 0.85, figures["of the ideal"])]
+
+
+def rag_scale(folder: Path) -> list[Figure]:
+    found = program("rag_scale", folder)
+    last = [row for row in found["figures"] if row["way"] == "Spark and LanceDB"][-1]
+    part, what = "rag_scale", f"{last['documents']:,} documents to an index on disk: "
+    return [
+        at_most(part, what + "time", 180, last["total s"], " s"),
+        at_most(part, what + "driver with its Java", 1.5, (last["driver MB"] + last["Java MB"]) / 1024, " GiB"),
+        at_most(part, what + "time per document, over that at 1,000", 1.2, found["growth"]["ms/document"]),
+    ]
+
+
+def serve_load(folder: Path) -> list[Figure]:
+    found = program("serve_load", folder)
+    added = {(row["way"], row["traces"]): row["added p50 ms"] for row in found["added"]}
+    failed = sum(row["failed"] for row in found["load"] if row["way"] == "served")
+    return [
+        at_most("serve_load", "served agent at 50 requests/s: added p50, untraced", 5, added["served", "none"], " ms"),
+        at_most("serve_load", "served agent at 50 requests/s: added p50, traced", 5, added["served", "all"], " ms"),
+        at_most("serve_load", "served agent: requests that failed, all loads", 0, failed),
+    ]
+
+
+def cpu_seconds(command: list[str]) -> float:
+    """CPU of a process and its children, with compiled packages."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env=environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def help_pages(_folder: Path) -> list[Figure]:
+    """The command whose --help takes the most CPU, the least of three tries each."""
+    scripts = Path(sys.executable).parent
+    names = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    base = statistics.median(cpu_seconds([sys.executable, "-c", "import mlflow"]) for _ in range(5))
+    ratios = {name: min(cpu_seconds([str(scripts / name), "--help"]) for _ in range(3)) / base for name in names}
+    worst = max(ratios, key=lambda name: ratios[name])
+    return [
+        at_most(
+            "help", f"CPU of --help over that of import mlflow, the worst of {len(names)}: {worst}", 1.2, ratios[worst]
+        )
+    ]
+
+
+def tour(folder: Path) -> list[Figure]:
+    """All lessons with mock in one store, each a process."""
+    begun = time.monotonic()
+    command = [
+        str(Path(sys.executable).with_name("mlflow-learn")),
+        "tour",
+        "--tracking-uri",
+        f"sqlite:///{folder}/tour.db",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    minutes = (time.monotonic() - begun) / 60
+    taken = {found["number"]: float(found["seconds"]) for found in TOUR_LINE.finditer(done.stdout)}
+    if done.returncode or not taken:
+        raise JobFailed("the tour did not end well", "uv run mlflow-learn tour")
+    longest = max(taken, key=lambda number: taken[number])
+    return [
+        at_most("tour", f"mlflow-learn tour, {len(taken)} of {len(curriculum.LESSONS)} lessons", 8, minutes, " min"),
+        at_most("tour", f"its longest lesson: {longest}", 60, taken[longest], " s"),
+    ]
+
+
+def install(_folder: Path) -> list[Figure]:
+    """Bytes of the files behind the installed packages, as uv.lock has them."""
+    from packaging.tags import sys_tags
+    from packaging.utils import parse_wheel_filename
+
+    try:
+        packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    except OSError as error:
+        raise InputError("there is no uv.lock in the checkout", "uv sync, which writes it") from error
+    order = {tag: place for place, tag in enumerate(sys_tags())}
+    locked = {(package["name"], package["version"]): package for package in packages if "version" in package}
+    total, torch = 0, False
+    for found in importlib.metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower()
+        torch = torch or name.startswith(("torch", "nvidia-"))
+        package = locked.get((name, found.version), {})
+        fits = []
+        for wheel in package.get("wheels", []):
+            tags = parse_wheel_filename(wheel["url"].rsplit("/", 1)[1].replace("%2B", "+"))[3]
+            fits += [(order[tag], wheel["size"]) for tag in tags if tag in order]
+        total += min(fits)[1] if fits else package.get("sdist", {}).get("size", 0)
+    return [
+        at_most("install", "packages that a sync downloads", 900, total / 1e6, " MB"),
+        at_most("install", "of them torch or CUDA", 0, int(torch)),
+    ]
+
+
+PARTS: dict[str, Callable[[Path], list[Figure]]] = {
+    "install": install, "help": help_pages, "serve_load": serve_load, "spark_llm": spark_llm,
+    "batch_inference": batch_inference, "rag_scale": rag_scale, "tour": tour,
+}  # fmt: skip
+
+
+def machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in SHOWN)
+    where = f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, {platform.system()}"
+    return f"{where}, Python {platform.python_version()}, {versions}"
+
+
+def write_results(figures: list[Figure], load: float) -> None:
+    lines = [
+        "# Results", "",
+        f"Written by `uv run python benchmarks/run_all.py` on {time.strftime('%Y-%m-%d')}, load average {load:.1f} at",
+        "the start. Ratios compare things within one run; seconds are those of this machine.", "",
+        f"{machine()}.", "",
+        "| figure | must reach | measured | met |", "|---|---|---|---|",
+        *("| " + " | ".join(figure.row().values()) + " |" for figure in figures), "",
+    ]  # fmt: skip
+    RESULTS.write_text("\n".join(lines))
+
+
+@click.command()
+@click.option("--only", multiple=True, type=click.Choice(tuple(PARTS)), help="May be repeated; writes no RESULTS.md.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder for the JSON of the parts.")
+def main(only: tuple[str, ...], keep: Path | None) -> None:
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as name:
+        folder = (keep or Path(name)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = [figure for part in only or PARTS for figure in PARTS[part](folder)]
+    show_table([figure.row() for figure in figures], title=machine())
+    if not only:
+        write_results(figures, load)
+        click.echo(f"Written: {RESULTS.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
