@@ -75,6 +75,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory, template_store: Path) -> Iter
     (folder / "my_documents" / "contract.txt").write_text("Either side may end the contract. Notice is three months.")
     (folder / "mine.py").write_text("import mlflow\n\nmlflow.autolog()\n")
     (folder / "my.csv").write_text("comment,verdict\nGreat lamp,positive\nIt broke at once,negative\nA lamp.,neutral\n")
+    boxes = [f"Note {n},{('late', 'broken', 'lost')[n % 3]}" for n in range(12)]
+    (folder / "my_reviews.csv").write_text("\n".join(["comment,verdict", *boxes]) + "\n")
     questions = "question,gold_document,expected_answer\nHow long is notice?,contract.txt,three months\n"
     (folder / "my_questions.csv").write_text(questions)
     with fake_ollama() as ollama, MockServer() as mock, pytest.MonkeyPatch.context() as patch:
