@@ -11,6 +11,7 @@ from genai.deployment import production_tracing
 from genai.deployment.production_tracing import ALWAYS, ENDINGS, LIVES, MESSAGES, OLD_TRACES, main, redact
 from utils.evaluation import wilson_interval
 from utils.lite_install import Installed
+from utils.mlflow_server import mlflow_server
 from utils.mlflow_setup import use_store
 from utils.practice_store import write_old_traces
 from utils.redaction import FAILED, secrets_of
@@ -182,3 +183,17 @@ def test_uv_is_needed_to_measure(store, refused, monkeypatch):
 def test_wrong_use(store, refused, flags):
     refused(main, *flags)
     assert MlflowClient().search_experiments(filter_string="name = '7-production'") == [] or not named("support")
+
+
+@pytest.mark.slow
+def test_a_store_behind_a_server_is_read_back_and_a_small_one_of_its_own_is_cleaned(store, run_command):
+    with mlflow_server(store) as address:
+        result = run_command(main, "--tracking-uri", address, "--num-requests", 20)
+        assert result.exit_code == 0, result.output
+        mlflow.set_experiment("7-production")
+        assert mlflow.get_tracking_uri() == address
+        metrics = the_run().data.metrics
+        assert metrics["lost_kill_9"] > metrics["lost_sigterm_heard"] == 0 and metrics["masked"] == 4
+        assert metrics["deleted"] + metrics["old_traces_left"] == OLD_TRACES and named("old-request") == []
+        result = run_command(main, "--tracking-uri", address, "--apply")
+        assert result.exit_code == 0 and "0 traces deleted; size not known here" in result.output
