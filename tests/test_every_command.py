@@ -75,6 +75,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory, template_store: Path) -> Iter
     (folder / "my_documents" / "contract.txt").write_text("Either side may end the contract. Notice is three months.")
     (folder / "mine.py").write_text("import mlflow\n\nmlflow.autolog()\n")
     (folder / "my.csv").write_text("comment,verdict\nGreat lamp,positive\nIt broke at once,negative\nA lamp.,neutral\n")
+    boxes = [f"Note {n},{('late', 'broken', 'lost')[n % 3]}" for n in range(12)]
+    (folder / "my_reviews.csv").write_text("\n".join(["comment,verdict", *boxes]) + "\n")
     questions = "question,gold_document,expected_answer\nHow long is notice?,contract.txt,three months\n"
     (folder / "my_questions.csv").write_text(questions)
     with fake_ollama() as ollama, MockServer() as mock, pytest.MonkeyPatch.context() as patch:
@@ -91,6 +93,8 @@ def filled(words: tuple[str, ...], desk: Desk) -> list[str]:
 
 def typed(words: tuple[str, ...], desk: Desk) -> None:
     result = CliRunner(env=desk.environment).invoke(command_of(words[0]), filled(words, desk))
+    if "--measure-lite" in words and "check the network" in result.stderr:
+        pytest.skip("there is no package index here to install from")
     allowed = (0, 1) if " ".join(words).startswith(MAY_SAY_NO) else (0,)
     assert result.exit_code in allowed, (result.output, result.stderr, result.exception)
     assert result.output.strip()

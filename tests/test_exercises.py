@@ -59,6 +59,7 @@ AT_THE_START = {
     "8.1b": "has no attribute budget.limit, and there are 40 hand-offs below it",
     "7.2a": "version 1 of temperature carries no tag tests",
     "7.3a": "ms: halve it",
+    "7.4a": "a member's number stands in the inputs of a span",
     "8.2a": "made 65 calls for 30 distinct texts",
     "5.3a": "ranks every question as the vectors alone do: join both rankings",
     "5.4a": "has 1 questions: write at least 10",
@@ -893,6 +894,23 @@ def test_a_faster_service_lacks_its_traces(solved):
     for experiment_id in left.ids:
         left.client.delete_traces(experiment_id, max_timestamp_millis=2**52)
     assert "the run after has 0 traces of 24 requests" in (missing("7.3a") or "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        (
+            "UPDATE spans SET content = replace(content, 'there is no such', 'M-7777-13 is no')",
+            "in the status of a span",
+        ),
+        ("UPDATE spans SET content = replace(content, '[member]', 'somebody')", "mask the number only"),
+        ("UPDATE trace_info SET request_preview = 'What has M-4821-77 borrowed?'", "attributes or previews"),
+        ("UPDATE spans SET content = replace(content, 'STATUS_CODE_ERROR', 'STATUS_CODE_OK')", "must raise"),
+    ],
+)
+def test_masked_members_lack(solved, statement, said):
+    solved("7.4a").change(statement)
+    assert said in (missing("7.4a") or "")
 
 
 @pytest.mark.parametrize(

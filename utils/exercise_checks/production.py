@@ -1,12 +1,13 @@
-"""Module 7: versions that were tested before they went into production, and a service that got faster."""
+"""Module 7: versions that were tested before they went into production, a service that got faster, masked numbers."""
 
+import re
 from typing import TYPE_CHECKING
 
-from utils.exercise_checks.common import NOT_RUN, exercise_runs, first_lack
+from utils.exercise_checks.common import NOT_RUN, exercise_runs, exercise_traces, first_lack
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Run, Trace
 
 TEMPERATURE, ALIAS = "temperature", "production"
 
@@ -72,3 +73,40 @@ def _count_traces(client: "MlflowClient", run: "Run") -> int:
         locations=[run.info.experiment_id], filter_string=wanted, max_results=100, include_spans=False
     )
     return len(found)
+
+
+MEMBER, MASKED, QUESTIONS = re.compile(r"M-\d{4}-\d{2}"), "[member]", 3
+
+
+def find_masked_members(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """7.4a: no member's number anywhere in the traces of a run, the questions readable, and the failed look-up red."""
+    traces = exercise_traces(client, experiments, "7.4a")
+
+    def lacks(run: "Run") -> str | None:
+        own = [one for one in traces if one.info.trace_metadata.get("mlflow.sourceRun") == run.info.run_id]
+        if len(own) < QUESTIONS:
+            return f"the run has {len(own)} traces of {QUESTIONS} questions"
+        for trace in own:
+            if lack := _lack_of_masking(trace):
+                return lack
+        failed = [span for one in own for span in one.data.spans if span.status.status_code == "ERROR"]
+        if not any(span.name == "find_member" for span in failed):
+            return "no span find_member has failed: the look-up of somebody unknown must raise"
+        return None
+
+    return first_lack(exercise_runs(client, experiments, "7.4a"), lacks)
+
+
+def _lack_of_masking(trace: "Trace") -> str | None:
+    for span in trace.data.spans:
+        parts = {"inputs": span.inputs, "outputs": span.outputs, "status": span.status.description}
+        parts |= {"events": [event.attributes for event in span.events]}
+        for name, part in parts.items():
+            if MEMBER.search(str(part)):
+                return f"a member's number stands in the {name} of a span {span.name}"
+    if MEMBER.search(trace.to_json()):
+        return "a member's number stands in the attributes or previews of a trace"
+    question = str(trace.data.spans[0].inputs)
+    if MASKED not in question or not re.search("borrowed|brought", question):
+        return f"a question is stored as {question}: mask the number only, by {MASKED}"
+    return None

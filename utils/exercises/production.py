@@ -38,4 +38,19 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         check=production.find_faster_service,
     ),
+    Exercise(
+        id="7.4a",
+        title="Keep your members' numbers out of the store",
+        file="genai/exercises/mask_members.py",
+        task="Members are named by numbers such as M-4821-77, and every question is stored with them. Write the span "
+        "processor hide, which puts [member] in their place, and see that a look-up that fails leaves none either.",
+        proof="three traces with readable questions and no number in any span, the failed look-up among them",
+        hints=(
+            "Where does a trace hold the question, besides the root's inputs?",
+            "You have masked inputs and outputs, and one number is left. Which span is red, and what does it keep?",
+            "An exception raised while another is handled brings that one along. What does its stack trace say?",
+            "Look at genai/deployment/production_tracing.py::redact; compare with tests/solutions/mask_members.py.",
+        ),
+        check=production.find_masked_members,
+    ),
 )

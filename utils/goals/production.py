@@ -5,6 +5,8 @@ from utils.goals.entries import asked, later, proved, run, trace
 REGISTER = "uv run mlflow-register-agent"
 PROMOTE = "uv run mlflow-promote-agent"
 SERVE = "uv run mlflow-serve-agent"
+TRACING = "uv run mlflow-production-tracing"
+FEEDBACK = "uv run mlflow-collect-feedback"
 
 LEARNING = (
     asked("learning", "7.1", "Can you name everything that would have to stay the same for an answer to come again?",
@@ -13,8 +15,10 @@ LEARNING = (
            PROMOTE, run("metrics.promoted >= 1 AND metrics.rollback_ms > 0")),
     asked("learning", "7.3", "Do you know who waits for whom in your service, and what a stop would lose?",
           "uv run mlflow-learn hint 7.3 2"),
-    later("learning", "7.4", "It is known when traces are lost, and how they are not."),
-    later("learning", "7.5", "A user's complaint ends as a row that the next version is tested on."),
+    proved("learning", "7.4", "It is known when traces are lost, and how they are not.",
+           TRACING, run("metrics.lost_kill_9 > 0 AND metrics.lost_sigterm_heard = 0")),
+    proved("learning", "7.5", "A user's complaint ends as a row that the next version is tested on.",
+           FEEDBACK, run("metrics.failures > 0 AND metrics.complaints_mended >= 0")),
 )  # fmt: skip
 
 CRITERIA = (
@@ -26,6 +30,10 @@ CRITERIA = (
            SERVE, run("metrics.p95_ms > 0 AND metrics.requests_per_second > 0 AND metrics.first_p50_ms > 0")),
     proved("criterion", "7.3", "An answer names the version that gave it, and its trace the caller.",
            SERVE, trace("answer", "tags.agent_version LIKE '%' AND metadata.`mlflow.trace.user` = 'ada'")),
+    proved("criterion", "7.4", "A message reached the model, and its address, phone, card and key no column.",
+           TRACING, run("metrics.masked >= 4")),
+    proved("criterion", "7.5", "A prompt from complaints has its gain on other rows, with an interval.",
+           FEEDBACK, run("metrics.gain_low > -1 AND metrics.gain_high <= 1")),
     later("criterion", "7.6", "A planted fault fires its alert, which names the traces."),
     later("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own."),
     later("criterion", "7.9", "Scores arrive by themselves on a sample of new traces."),
@@ -40,9 +48,12 @@ CHECKLIST = (
            SERVE, run("metrics.guards >= 10")),
     proved("production", "7.3", "A stop finishes what is running and flushes its traces.",
            SERVE, run("metrics.cut_off = 0 AND metrics.traced > 0")),
-    later("production", "7.4", "Personal data is masked before it reaches the store."),
-    later("production", "7.4", "Sampling and retention keep the store at a size that was chosen."),
-    later("production", "7.5", "Feedback lands on its trace, and failing traces become test rows."),
+    proved("production", "7.4", "Personal data is masked before it reaches the store.",
+           TRACING, run("metrics.masked > 0")),
+    proved("production", "7.4", "Sampling and retention keep the store at a size that was chosen.",
+           TRACING, run("metrics.sampled_share > 0 AND metrics.deleted > 0")),
+    proved("production", "7.5", "Feedback lands on its trace, and failing traces become test rows.",
+           FEEDBACK, run("metrics.thumbs_down > 0 AND metrics.rows > 0")),
     later("production", "7.6", "Latency, errors, cost and quality have alerts that were seen to fire."),
     later("production", "7.7", "There is a budget, and something happens when it is used up."),
     later("production", "7.8", "A batch job that is killed goes on where it stopped."),
