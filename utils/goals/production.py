@@ -5,6 +5,7 @@ from utils.goals.entries import asked, later, proved, run, trace
 REGISTER = "uv run mlflow-register-agent"
 PROMOTE = "uv run mlflow-promote-agent"
 SERVE = "uv run mlflow-serve-agent"
+MONITOR = "uv run mlflow-monitor"
 
 LEARNING = (
     asked("learning", "7.1", "Can you name everything that would have to stay the same for an answer to come again?",
@@ -26,7 +27,8 @@ CRITERIA = (
            SERVE, run("metrics.p95_ms > 0 AND metrics.requests_per_second > 0 AND metrics.first_p50_ms > 0")),
     proved("criterion", "7.3", "An answer names the version that gave it, and its trace the caller.",
            SERVE, trace("answer", "tags.agent_version LIKE '%' AND metadata.`mlflow.trace.user` = 'ada'")),
-    later("criterion", "7.6", "A planted fault fires its alert, which names the traces."),
+    proved("criterion", "7.6", "A planted fault fires its alert, which names the traces.",
+           MONITOR, run("metrics.planted_found >= 4 AND metrics.newly_scored > 0")),
     later("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own."),
     later("criterion", "7.9", "Scores arrive by themselves on a sample of new traces."),
 )  # fmt: skip
@@ -43,7 +45,8 @@ CHECKLIST = (
     later("production", "7.4", "Personal data is masked before it reaches the store."),
     later("production", "7.4", "Sampling and retention keep the store at a size that was chosen."),
     later("production", "7.5", "Feedback lands on its trace, and failing traces become test rows."),
-    later("production", "7.6", "Latency, errors, cost and quality have alerts that were seen to fire."),
+    proved("production", "7.6", "Latency, errors, cost and quality have alerts that were seen to fire.",
+           MONITOR, run("metrics.planted_found >= 4")),
     later("production", "7.7", "There is a budget, and something happens when it is used up."),
     later("production", "7.8", "A batch job that is killed goes on where it stopped."),
     later("production", "7.9", "The tracking server asks for an account."),
