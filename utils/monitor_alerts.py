@@ -73,8 +73,14 @@ def _drifts(before: Sequence[Served], now: Sequence[Served]) -> list[tuple[str, 
         ("latency", lambda each: each.first_ms, "first piece: {} is {:,.0f} ms, was {:,.0f} ms"),
         ("cost", lambda each: each.cost_usd, "a request: {} is {:.3g} USD, was {:.3g} USD"),
     ]
+    if not any(each.cost_usd for side in (before, now) for each in side):  # no price, or none to pay
+        ways[2] = ("cost", _tokens, "a request: {} is {:,.0f} tokens, was {:,.0f} tokens")
     rises = [(kind, "drift", _rise(before, now, of, said)) for kind, of, said in ways]
     return [*rises, ("errors", "drift", _more_errors(before, now)), ("quality", "drift", _less_quality(before, now))]
+
+
+def _tokens(each: Served) -> float | None:
+    return None if each.input_tokens is None else each.input_tokens + (each.output_tokens or 0)
 
 
 def _rise(

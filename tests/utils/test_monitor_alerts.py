@@ -107,6 +107,14 @@ def test_what_nobody_measured_raises_nothing():
     assert "quality" not in figures.metrics() and figures_of([]).error_rate is None
 
 
+@pytest.mark.parametrize("usd", [None, 0.0])
+def test_where_a_model_has_no_price_its_tokens_are_looked_at(usd):
+    before = [replace(r, cost_usd=usd) for r in day(0, errors=0)]
+    now = [replace(r, cost_usd=usd, input_tokens=2000 + n) for n, r in enumerate(day(1, errors=0))]
+    (alert,) = decide(before, now)
+    assert alert.kind == "cost" and "tokens" in alert.said and decide(before, before) == []
+
+
 def test_a_trace_is_always_in_the_sample_or_never():
     ids = [f"tr-{number:032x}" for number in range(2000)]
     half = {each for each in ids if in_sample(each, 0.5)}

@@ -6,6 +6,7 @@ REGISTER = "uv run mlflow-register-agent"
 PROMOTE = "uv run mlflow-promote-agent"
 SERVE = "uv run mlflow-serve-agent"
 MONITOR = "uv run mlflow-monitor"
+COSTS = "uv run mlflow-track-costs"
 
 LEARNING = (
     asked("learning", "7.1", "Can you name everything that would have to stay the same for an answer to come again?",
@@ -29,7 +30,8 @@ CRITERIA = (
            SERVE, trace("answer", "tags.agent_version LIKE '%' AND metadata.`mlflow.trace.user` = 'ada'")),
     proved("criterion", "7.6", "A planted fault fires its alert, which names the traces.",
            MONITOR, run("metrics.planted_found >= 4 AND metrics.newly_scored > 0")),
-    later("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own."),
+    proved("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own.",
+           COSTS, run("metrics.mlflow_priced > 0 AND metrics.cost_usd > 0")),
     later("criterion", "7.9", "Scores arrive by themselves on a sample of new traces."),
 )  # fmt: skip
 
@@ -47,7 +49,8 @@ CHECKLIST = (
     later("production", "7.5", "Feedback lands on its trace, and failing traces become test rows."),
     proved("production", "7.6", "Latency, errors, cost and quality have alerts that were seen to fire.",
            MONITOR, run("metrics.planted_found >= 4")),
-    later("production", "7.7", "There is a budget, and something happens when it is used up."),
+    proved("production", "7.7", "There is a budget, and something happens when it is used up.",
+           COSTS, run("metrics.refused > 0 AND metrics.budget_alert >= 1")),
     later("production", "7.8", "A batch job that is killed goes on where it stopped."),
     later("production", "7.9", "The tracking server asks for an account."),
 )  # fmt: skip
