@@ -41,7 +41,7 @@ LEARN = [words for words in WORDS if words[0] == "mlflow-learn" and words not in
 # A check that says no, and the lesson's own way to lose traces.
 MAY_SAY_NO = (
     "mlflow-learn check", "mlflow-learn doctor", "mlflow-distributed-tracing --export late",
-    "mlflow-promote-agent --candidate",
+    "mlflow-promote-agent --candidate", "mlflow-monitor --monitor", "mlflow-track-costs --report",
 )  # fmt: skip
 # There is no model hub here to fetch the default embedding model of a real backend from.
 ADDED = {("mlflow-spark-llamaindex-rag", "ollama"): ("--embed-type", "lexical")}

@@ -5,6 +5,8 @@ from utils.goals.entries import asked, later, proved, run, trace
 REGISTER = "uv run mlflow-register-agent"
 PROMOTE = "uv run mlflow-promote-agent"
 SERVE = "uv run mlflow-serve-agent"
+MONITOR = "uv run mlflow-monitor"
+COSTS = "uv run mlflow-track-costs"
 TRACING = "uv run mlflow-production-tracing"
 FEEDBACK = "uv run mlflow-collect-feedback"
 
@@ -34,8 +36,10 @@ CRITERIA = (
            TRACING, run("metrics.masked >= 4")),
     proved("criterion", "7.5", "A prompt from complaints has its gain on other rows, with an interval.",
            FEEDBACK, run("metrics.gain_low > -1 AND metrics.gain_high <= 1")),
-    later("criterion", "7.6", "A planted fault fires its alert, which names the traces."),
-    later("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own."),
+    proved("criterion", "7.6", "A planted fault fires its alert, which names the traces.",
+           MONITOR, run("metrics.planted_found >= 4 AND metrics.newly_scored > 0")),
+    proved("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own.",
+           COSTS, run("metrics.mlflow_priced > 0 AND metrics.cost_usd > 0")),
     later("criterion", "7.9", "Scores arrive by themselves on a sample of new traces."),
 )  # fmt: skip
 
@@ -54,8 +58,10 @@ CHECKLIST = (
            TRACING, run("metrics.sampled_share > 0 AND metrics.deleted > 0")),
     proved("production", "7.5", "Feedback lands on its trace, and failing traces become test rows.",
            FEEDBACK, run("metrics.thumbs_down > 0 AND metrics.rows > 0")),
-    later("production", "7.6", "Latency, errors, cost and quality have alerts that were seen to fire."),
-    later("production", "7.7", "There is a budget, and something happens when it is used up."),
+    proved("production", "7.6", "Latency, errors, cost and quality have alerts that were seen to fire.",
+           MONITOR, run("metrics.planted_found >= 4")),
+    proved("production", "7.7", "There is a budget, and something happens when it is used up.",
+           COSTS, run("metrics.refused > 0 AND metrics.budget_alert >= 1")),
     later("production", "7.8", "A batch job that is killed goes on where it stopped."),
     later("production", "7.9", "The tracking server asks for an account."),
 )  # fmt: skip

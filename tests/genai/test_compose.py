@@ -1,0 +1,71 @@
+"""genai/deployment/compose.yaml is not run here: its commands are parsed by the programs that would run them."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import httpx
+import pytest
+import yaml
+from mlflow.cli import cli as mlflow_cli
+
+from genai.deployment import monitor
+from tests.conftest import ROOT
+from utils.mlflow_server import mlflow_server
+
+FILE = ROOT / "genai" / "deployment" / "compose.yaml"
+
+
+@pytest.fixture(scope="module")
+def services() -> dict:
+    return yaml.safe_load(FILE.read_text())["services"]
+
+
+def test_each_command_is_one_that_there_is(services):
+    program, name, *flags = services["tracking"]["command"]
+    assert program == "mlflow"
+    server = mlflow_cli.commands[name].make_context(name, list(flags))
+    assert server.params["host"] == "0.0.0.0" and server.params["artifacts_destination"] == "/artifacts"
+    program, *flags = services["monitor"]["command"]
+    assert monitor.main.make_context(program, list(flags)).params["monitor"] == "7-production"
+    typed = re.findall(r"run --rm agent (\S+)", FILE.read_text())
+    assert {*typed, program} <= set(re.findall(r"^(mlflow-[\w-]+) = ", (ROOT / "pyproject.toml").read_text(), re.M))
+
+
+def test_no_secret_stands_in_it_and_only_this_machine_reaches_it(services):
+    passwords = re.findall(r"(?:PASSWORD: |mlflow:)(\S+?)(?:@|$)", FILE.read_text(), re.M)
+    assert passwords and all(each.startswith("${POSTGRES_PASSWORD:?") for each in passwords if each != "choose")
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", []))
+
+
+def test_what_it_names_is_there(services):
+    paths = {service["build"]["dockerfile"] for service in services.values() if "build" in service}
+    assert all((ROOT / path).is_file() for path in paths)
+    volumes = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])}
+    assert volumes == set(yaml.safe_load(FILE.read_text())["volumes"])
+    docker = (ROOT / "genai" / "deployment" / "Dockerfile").read_text()
+    assert "--extra postgres" in docker and services["agent"]["stop_grace_period"] == "70s"
+
+
+def test_docker_compose_takes_it():
+    programs = [["docker", "compose"], ["docker-compose"]]
+    found = [words for words in programs if shutil.which(words[0])]
+    if not found:
+        pytest.skip("neither docker compose nor docker-compose is installed")
+    environment = {**os.environ, "POSTGRES_PASSWORD": "of-a-test"}
+    command = [*found[0], "-f", str(FILE), "config", "--quiet"]
+    assert subprocess.run(command, env=environment, capture_output=True, text=True).returncode == 0
+
+
+def test_the_server_answers_to_the_name_it_has_among_the_services_and_to_no_other(services, store, monkeypatch):
+    allowed = services["tracking"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"]
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", f"{allowed},127.0.0.1:*")  # the test's port is another one
+    with mlflow_server(store) as address:
+        body = {"max_results": 1}
+
+        def status(host: str) -> int:
+            path = f"{address}/api/2.0/mlflow/experiments/search"
+            return httpx.post(path, json=body, headers={"host": host}, timeout=30).status_code
+
+        assert status("tracking:5000") == 200 and status("elsewhere:5000") == 403
