@@ -4,6 +4,7 @@ from utils.goals.entries import Goal, asked, later, proved, run, trace
 
 TEAM = "uv run mlflow-multi-agent"
 BATCH = "uv run mlflow-spark-batch-inference"
+HYBRID = "uv run mlflow-hybrid-classifier"
 FRAMEWORKS = "uv run mlflow-agent-frameworks"
 
 LEARNING = (
@@ -26,7 +27,10 @@ CRITERIA = (
            BATCH, run("metrics.llm_calls > 0 AND metrics.accuracy_low > 0 AND params.rows_per_call = '5'")),
     asked("criterion", "8.2", "Did you kill a job of 8.2 and resume it, and was nothing asked again?",
           "uv run mlflow-spark-batch-inference --num-rows 5000 --rows-per-call 1 --output my_job"),
-    later("criterion", "8.3", "Accuracy is known by the share of rows that the model sees."),
+    proved("criterion", "8.3", "Accuracy is known by the share of rows that the model sees.",
+           HYBRID, run("metrics.share_to_llm >= 0 AND metrics.accuracy_low >= 0 AND params.threshold != ''")),
+    asked("criterion", "8.3", "Did you run 8.3 on rows of your own, and on which rows was its threshold chosen?",
+          "uv run mlflow-hybrid-classifier --held-out 100 --seed 8"),
     later("criterion", "8.4", "The gain of an optimised prompt on held-out rows has an interval."),
     later("criterion", "8.5", "The false-hit rate of the cache is known at its threshold."),
     later("criterion", "8.6", "The operating point was chosen on one half of the rows and reported on the other."),
