@@ -187,7 +187,7 @@ def score_half(rows: pd.DataFrame, classifier: "Pipeline", asked: Asked) -> Scor
 def line(way: str, share: float, truth: list[str], labels: list[str | None], asked: Asked) -> dict[str, Any]:
     right = sum(label == wanted for label, wanted in zip(labels, truth, strict=True))
     low, high = wilson_interval(right, len(truth))
-    cost = None if asked.usd_per_row is None else PER * share * asked.usd_per_row
+    cost = 0.0 if share == 0 else None if asked.usd_per_row is None else PER * share * asked.usd_per_row
     return {
         "way": way, "share to the LLM": f"{share:.2f}", "accuracy": accuracy(truth, labels),
         "95 % interval": f"{low:.3f} to {high:.3f}", "macro F1": macro_f1(truth, labels),

@@ -49,7 +49,11 @@ def half(run):
         said[root.inputs["text"]] = read_answer(root.outputs, LABELS).label
     assert len(said) == HELD_OUT, "each row is read once"
     sure = classifier.predict_proba(rows["text"]).max(axis=1).tolist()
-    return sure, list(classifier.predict(rows["text"]) == rows["label"]), list(rows["text"].map(said) == rows["label"])
+    return [
+        sure,
+        list(classifier.predict(rows["text"]) == rows["label"]),
+        list(rows["text"].map(said) == rows["label"]),
+    ]
 
 
 def table(run, name):
@@ -59,10 +63,11 @@ def table(run, name):
 
 def test_accuracy_and_share_are_those_of_the_threshold_on_the_other_half(run, half):
     threshold = float(run.data.params["threshold"])
-    right, metrics = is_right(*half, threshold), run.data.metrics
+    sure, cheap, dear = half
+    right, metrics = is_right(sure, cheap, dear, threshold), run.data.metrics
     assert metrics["accuracy"] == pytest.approx(sum(right) / len(right))
     assert (metrics["accuracy_low"], metrics["accuracy_high"]) == pytest.approx(wilson_interval(sum(right), len(right)))
-    assert metrics["share_to_llm"] == pytest.approx(sum(sure < threshold for sure in half[0]) / len(right))
+    assert metrics["share_to_llm"] == pytest.approx(sum(each < threshold for each in sure) / len(right))
     assert metrics["gain"] == pytest.approx((sum(right) - sum(half[1])) / len(right))
     assert metrics["gain_low"] <= metrics["gain"] <= metrics["gain_high"]
 

@@ -1,5 +1,6 @@
 """Cheap where it is sure, dear elsewhere: by properties, and the picture."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,14 +48,14 @@ def test_the_least_sure_rows_change_hands():
     assert [step.share for step in at_shares(curve(sure, cheap, dear), (0, 0.5, 1))] == pytest.approx([0, 1 / 3, 1])
 
 
-@pytest.mark.parametrize("rows", [([], [], []), ([0.5], [True], [])])
-def test_no_rows_and_rows_that_do_not_pair(rows):
+@pytest.mark.parametrize(("sure", "cheap", "dear"), [([], [], []), ([0.5], [True], [])])
+def test_no_rows_and_rows_that_do_not_pair(sure, cheap, dear):
     with pytest.raises(ValueError):
-        is_right(*rows, 0.5)
+        is_right(sure, cheap, dear, 0.5)
 
 
 def test_the_picture_marks_the_chosen_step():
     steps = curve([0.9, 0.4, 0.6], [True, False, True], [False, True, True])
     axes = draw_curve(steps, steps[1], ("a", "b")).axes[0]
-    assert axes.collections[-1].get_offsets().tolist() == [[steps[1].share, steps[1].quality]]
+    assert np.asarray(axes.collections[-1].get_offsets()).tolist() == [[steps[1].share, steps[1].quality]]
     assert axes.get_xlabel() == "share of rows to b"

@@ -5,6 +5,7 @@ from utils.goals.entries import Goal, asked, later, proved, run, trace
 TEAM = "uv run mlflow-multi-agent"
 BATCH = "uv run mlflow-spark-batch-inference"
 HYBRID = "uv run mlflow-hybrid-classifier"
+ROUTES = "uv run mlflow-route-models"
 FRAMEWORKS = "uv run mlflow-agent-frameworks"
 
 LEARNING = (
@@ -13,7 +14,8 @@ LEARNING = (
     asked("learning", "8.2", "Can you say what a killed job has paid for, and how many calls its resume will make?",
           "uv run mlflow-learn hint 8.2"),
     later("learning", "8.4", "An optimiser's prompt is used only when it wins on rows it has not seen."),
-    later("learning", "8.6", "Cost is saved at a quality that was chosen beforehand."),
+    proved("learning", "8.6", "Cost is saved at a quality that was chosen beforehand.",
+           ROUTES, run("metrics.confidence_saved <= 1 AND params.keep != ''")),
 )  # fmt: skip
 
 CRITERIA = (
@@ -33,7 +35,8 @@ CRITERIA = (
           "uv run mlflow-hybrid-classifier --held-out 100 --seed 8"),
     later("criterion", "8.4", "The gain of an optimised prompt on held-out rows has an interval."),
     later("criterion", "8.5", "The false-hit rate of the cache is known at its threshold."),
-    later("criterion", "8.6", "The operating point was chosen on one half of the rows and reported on the other."),
+    proved("criterion", "8.6", "The operating point was chosen on one half of the rows and reported on the other.",
+           ROUTES, run("metrics.confidence_quality >= 0 AND params.threshold_confidence != ''")),
     later("criterion", "8.7", "The best checkpoint of a fine-tune is the registered one."),
     proved("criterion", "8.8", "The same agent ran in three frameworks on the same tasks.",
            FRAMEWORKS, run("params.frameworks LIKE '%pydantic-ai, smolagents%'")),
