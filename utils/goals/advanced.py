@@ -1,11 +1,13 @@
 """Module 8: Advanced."""
 
+from utils.curriculum import Evidence
 from utils.goals.entries import Goal, asked, later, proved, run, trace
 
 TEAM = "uv run mlflow-multi-agent"
 BATCH = "uv run mlflow-spark-batch-inference"
 HYBRID = "uv run mlflow-hybrid-classifier"
 ROUTES = "uv run mlflow-route-models"
+FINETUNE = "uv run mlflow-finetune-tracking"
 FRAMEWORKS = "uv run mlflow-agent-frameworks"
 
 LEARNING = (
@@ -37,7 +39,10 @@ CRITERIA = (
     later("criterion", "8.5", "The false-hit rate of the cache is known at its threshold."),
     proved("criterion", "8.6", "The operating point was chosen on one half of the rows and reported on the other.",
            ROUTES, run("metrics.confidence_quality >= 0 AND params.threshold_confidence != ''")),
-    later("criterion", "8.7", "The best checkpoint of a fine-tune is the registered one."),
+    proved("criterion", "8.7", "The best checkpoint of a fine-tune is the registered one.",
+           FINETUNE, Evidence("model", "the registered one", filter="metrics.report_accuracy >= 0")),
+    asked("criterion", "8.7", "Did you kill a training and resume it, and are its curves those of an unbroken one?",
+          "uv run mlflow-finetune-tracking --max-epochs 60 --patience 60"),
     proved("criterion", "8.8", "The same agent ran in three frameworks on the same tasks.",
            FRAMEWORKS, run("params.frameworks LIKE '%pydantic-ai, smolagents%'")),
 )  # fmt: skip
