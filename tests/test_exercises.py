@@ -36,7 +36,7 @@ EACH = pytest.mark.parametrize("entry", EXERCISES, ids=lambda entry: entry.id)
 WITH_MODEL = [
     entry
     for entry in EXERCISES
-    if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.2a", "4.3a", "4.4a", "5.2b", "8.1a", "8.2a")
+    if entry.id in ("2.1a", "2.2a", "3.1a", "4.1a", "4.2a", "4.3a", "4.4a", "5.2b", "8.1a", "8.2a", "8.3a")
 ]
 AT_THE_START = {
     "1.1a": f"trained no regressor of your own: its parameter regressor is {BASELINE}",
@@ -61,6 +61,7 @@ AT_THE_START = {
     "7.3a": "ms: halve it",
     "7.4a": "a member's number stands in the inputs of a span",
     "8.2a": "made 65 calls for 30 distinct texts",
+    "8.3a": "0 rows of the run chosen-elsewhere are to choose on and 0 to report on",
     "5.3a": "ranks every question as the vectors alone do: join both rankings",
     "5.4a": "has 1 questions: write at least 10",
 }
@@ -926,3 +927,17 @@ def test_paid_once_lacks(solved, metric, value, said):
     left = solved("8.2a")
     left.client.log_metric(left.run("paid-once").info.run_id, metric, value)
     assert said in (missing("8.2a") or "")
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "said"),
+    [
+        ("accuracy", 0.99, "reports an accuracy of 0.990; on the rows to report on it is"),
+        ("threshold", 0.0, "is not the best one of the rows to choose on"),
+        ("threshold", 1.0, "is not the best one of the rows to choose on"),
+    ],
+)
+def test_chosen_elsewhere_lacks(solved, metric, value, said):
+    left = solved("8.3a")
+    left.client.log_metric(left.run("chosen-elsewhere").info.run_id, metric, value)
+    assert said in (missing("8.3a") or "")

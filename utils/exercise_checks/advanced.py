@@ -1,7 +1,8 @@
 """Module 8: hand-offs that can be seen, loops that end, and calls that are paid for once."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from utils.cascade import best_within, curve, step_at
 from utils.exercise_checks.common import exercise_runs, exercise_traces, first_lack
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run, Span, Trace
 
 GIVEN = "calculator"
+MOST_TO_THE_LLM, FEWEST_IN_A_PART = 0.5, 40
 STOPPED = ("stopped", "gave up", "not done", "without a result", "do not know")
 
 
@@ -80,6 +82,53 @@ def find_paid_once(client: "MlflowClient", experiments: list[str]) -> str | None
 
     runs = exercise_runs(client, experiments, "8.2a")
     return first_lack([run for run in runs if "mlflow.parentRunId" not in run.data.tags], lacks)
+
+
+def find_chosen_elsewhere(client: "MlflowClient", experiments: list[str]) -> str | None:
+    """8.3a: every row in one part, the threshold the best one of the first, the accuracy that of the second."""
+
+    def lacks(run: "Run") -> str | None:
+        name, metrics = run.info.run_name, run.data.metrics
+        parts = _rows_by_part(run)
+        if parts is None or not {"threshold", "accuracy"} <= set(metrics):
+            return f"the run {name} does not hold the table rows.json and the metrics threshold and accuracy"
+        choose, report = parts.get("choose", []), parts.get("report", [])
+        if min(len(choose), len(report)) < FEWEST_IN_A_PART:
+            counts = f"{len(choose)} rows of the run {name} are to choose on and {len(report)} to report on"
+            return f"{counts}: at least {FEWEST_IN_A_PART} of each, and no row is both"
+        best = best_within(curve(*_columns(choose)), MOST_TO_THE_LLM)
+        there = step_at(*_columns(choose), metrics["threshold"])
+        if there.share > MOST_TO_THE_LLM or there.quality < best.quality:
+            return (
+                f"the threshold of the run {name} is not the best one of the rows to choose on: {best.threshold:.3f} is"
+            )
+        right = step_at(*_columns(report), metrics["threshold"]).quality
+        if abs(metrics["accuracy"] - right) > 1e-9:
+            said = f"the run {name} reports an accuracy of {metrics['accuracy']:.3f}"
+            return f"{said}; on the rows to report on it is {right:.3f}"
+        return None
+
+    return first_lack(exercise_runs(client, experiments, "8.3a"), lacks)
+
+
+def _rows_by_part(run: "Run") -> dict[str, list[dict[str, Any]]] | None:
+    """The rows of the run's table; None where it has none, or one that holds a row twice."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        table = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/rows.json")
+    except (MlflowException, OSError):
+        return None
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    needed = {"id", "sure", "cheap", "dear", "part"}
+    if not rows or not needed <= set(rows[0]) or len({row["id"] for row in rows}) < len(rows):
+        return None
+    return {part: [row for row in rows if row["part"] == part] for part in {row["part"] for row in rows}}
+
+
+def _columns(rows: list[dict[str, Any]]) -> tuple[list[float], list[bool], list[bool]]:
+    return [row["sure"] for row in rows], [row["cheap"] for row in rows], [row["dear"] for row in rows]
 
 
 def _below_root(trace: "Trace", kind: str) -> list["Span"]:

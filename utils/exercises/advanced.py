@@ -49,4 +49,19 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         check=advanced.find_paid_once,
     ),
+    Exercise(
+        id="8.3a",
+        title="Choose on some rows, report on others",
+        file="genai/exercises/chosen_elsewhere.py",
+        task="A threshold is chosen and its accuracy reported, on the same 150 rows. Split them in two halves: "
+        "choose the threshold with the best accuracy on the one, and report its accuracy on the other.",
+        proof="a table with the part of every row, the best threshold of the one part, and its accuracy on the other",
+        hints=(
+            "You tried 150 thresholds and took the best. How good would the best of 150 coins look?",
+            "Is the accuracy on the other half higher or lower than on the first? Try ten seeds: which is it mostly?",
+            "The first 75 rows of a file are one half, too. What if it is sorted?",
+            "Look at utils/cascade.py::best_within; then compare with tests/solutions/chosen_elsewhere.py.",
+        ),
+        check=advanced.find_chosen_elsewhere,
+    ),
 )

@@ -1,9 +1,13 @@
 """Module 8: Advanced."""
 
+from utils.curriculum import Evidence
 from utils.goals.entries import Goal, asked, later, proved, run, trace
 
 TEAM = "uv run mlflow-multi-agent"
 BATCH = "uv run mlflow-spark-batch-inference"
+HYBRID = "uv run mlflow-hybrid-classifier"
+ROUTES = "uv run mlflow-route-models"
+FINETUNE = "uv run mlflow-finetune-tracking"
 FRAMEWORKS = "uv run mlflow-agent-frameworks"
 
 LEARNING = (
@@ -12,7 +16,8 @@ LEARNING = (
     asked("learning", "8.2", "Can you say what a killed job has paid for, and how many calls its resume will make?",
           "uv run mlflow-learn hint 8.2"),
     later("learning", "8.4", "An optimiser's prompt is used only when it wins on rows it has not seen."),
-    later("learning", "8.6", "Cost is saved at a quality that was chosen beforehand."),
+    proved("learning", "8.6", "Cost is saved at a quality that was chosen beforehand.",
+           ROUTES, run("metrics.confidence_saved <= 1 AND params.keep != ''")),
 )  # fmt: skip
 
 CRITERIA = (
@@ -26,11 +31,18 @@ CRITERIA = (
            BATCH, run("metrics.llm_calls > 0 AND metrics.accuracy_low > 0 AND params.rows_per_call = '5'")),
     asked("criterion", "8.2", "Did you kill a job of 8.2 and resume it, and was nothing asked again?",
           "uv run mlflow-spark-batch-inference --num-rows 5000 --rows-per-call 1 --output my_job"),
-    later("criterion", "8.3", "Accuracy is known by the share of rows that the model sees."),
+    proved("criterion", "8.3", "Accuracy is known by the share of rows that the model sees.",
+           HYBRID, run("metrics.share_to_llm >= 0 AND metrics.accuracy_low >= 0 AND params.threshold != ''")),
+    asked("criterion", "8.3", "Did you run 8.3 on rows of your own, and on which rows was its threshold chosen?",
+          "uv run mlflow-hybrid-classifier --held-out 100 --seed 8"),
     later("criterion", "8.4", "The gain of an optimised prompt on held-out rows has an interval."),
     later("criterion", "8.5", "The false-hit rate of the cache is known at its threshold."),
-    later("criterion", "8.6", "The operating point was chosen on one half of the rows and reported on the other."),
-    later("criterion", "8.7", "The best checkpoint of a fine-tune is the registered one."),
+    proved("criterion", "8.6", "The operating point was chosen on one half of the rows and reported on the other.",
+           ROUTES, run("metrics.confidence_quality >= 0 AND params.threshold_confidence != ''")),
+    proved("criterion", "8.7", "The best checkpoint of a fine-tune is the registered one.",
+           FINETUNE, Evidence("model", "the registered one", filter="metrics.report_accuracy >= 0")),
+    asked("criterion", "8.7", "Did you kill a training and resume it, and are its curves those of an unbroken one?",
+          "uv run mlflow-finetune-tracking --max-epochs 60 --patience 60"),
     proved("criterion", "8.8", "The same agent ran in three frameworks on the same tasks.",
            FRAMEWORKS, run("params.frameworks LIKE '%pydantic-ai, smolagents%'")),
 )  # fmt: skip
