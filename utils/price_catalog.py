@@ -41,7 +41,8 @@ def price_catalog(prices: Sequence[Price]) -> Iterator[str]:
     """While the block runs, MLflow finds these prices under the provider whose name it yields.
 
     MLflow looks for PROVIDER.json in the folder that MLFLOW_MODEL_CATALOG_URI names, and keeps what it found for some
-    time: the name changes with the prices. A tracking server prices what it stores by its own catalog, not by this one.
+    time: the name changes with the prices. Tokens from a server's cache cost what all others do: no discount.
+    A tracking server prices what it stores by its own catalog, not by this one.
 
     Source: mlflow/utils/providers.py
     """

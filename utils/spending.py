@@ -18,7 +18,7 @@ from utils.pricing import Price, Usage
 if TYPE_CHECKING:
     from mlflow.entities import Trace
 
-MODEL, CACHED = "mlflow.llm.model", "cache_read_input_tokens"
+MODEL = "mlflow.llm.model"
 OVERHEAD_TOKENS = 32  # of a chat's frame around its text
 DATED = re.compile(r"-\d{4}-\d\d-\d\d$")  # a snapshot of a model that is in the list under its name
 NOBODY, NO_PROMPT = "(no user)", "(no prompt version)"
@@ -28,7 +28,7 @@ NOBODY, NO_PROMPT = "(no user)", "(no prompt version)"
 class Call:
     """One call to a model, from its span. mlflow_usd: the cost that MLflow wrote on it; None where it knows no price.
 
-    prompt: `name/version`, several joined. cached: of the input tokens, those a server bills at a lower price.
+    prompt: `name/version`, several joined. Input tokens that a server had in its cache count as all others.
     """
 
     trace_id: str
@@ -37,7 +37,6 @@ class Call:
     model: str
     input_tokens: int
     output_tokens: int
-    cached: int = 0
     mlflow_usd: float | None = None
 
     @property
@@ -84,7 +83,7 @@ def read_calls(traces: Iterable["Trace"]) -> tuple[list[Call], list[str]]:
         user = trace.info.trace_metadata.get("mlflow.trace.user") or NOBODY
         for span in found:
             usage, cost = span.get_attribute(USAGE), span.get_attribute(COST)
-            counts = int(usage["input_tokens"]), int(usage["output_tokens"]), int(usage.get(CACHED) or 0)
+            counts = int(usage["input_tokens"]), int(usage["output_tokens"])
             usd = float(cost["total_cost"]) if cost else None
             calls.append(Call(trace.info.trace_id, user, prompt, span.get_attribute(MODEL) or "?", *counts, usd))
     return calls, uncounted

@@ -163,7 +163,7 @@ def reconcile(calls: list[Call], served: Usage, prices: dict[str, Price]) -> int
             f"{served.prompt_tokens} + {served.completion_tokens}",
             "look for calls without a trace, or traced twice",
         )
-    both = [call for call in calls if call.mlflow_usd is not None and not call.cached]
+    both = [call for call in calls if call.mlflow_usd is not None]
     gaps = {call.trace_id: abs((call.mlflow_usd or 0) - (by_price_list(prices)(call) or 0)) for call in both}
     worst = max(gaps, key=lambda trace_id: gaps[trace_id], default=None)
     if worst and gaps[worst] > SAME_USD:

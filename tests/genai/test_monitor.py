@@ -23,6 +23,7 @@ from utils.monitor_alerts import KINDS
 from utils.monitor_requests import figures_of, read_served
 
 NAME = "shop"
+BEFORE, NOW = 24, 9  # requests of the baseline, and of each part
 SECOND = 1_000_000_000  # ns
 HOSTILE = "<script>alert(1)</script><img src=http://x.example/y onerror=alert(2)>\"'{{ 7 * 7 }}"
 NOW_FLAGS = ("--monitor", NAME, "--window-minutes", 10, "--sample", 0)
@@ -59,7 +60,7 @@ SCORES: list[tuple[str, bool]] = []
 FAULTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "quiet": lambda n: {},
     "latency": lambda n: {"ms": 900.0 + n},
-    "errors": lambda n: {"failed": n % 2 == 0},
+    "errors": lambda n: {"failed": n % 3 != 0},
     "cost": lambda n: {"usd": 5e-4},
     "quality": lambda n: {"good": False},
 }
@@ -67,7 +68,7 @@ FAULTS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def planted(template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment with a baseline that all faults share, and twelve requests with each; found by the fault's tag."""
+    """An experiment with a baseline that all faults share, and some requests with each; found by the fault's tag."""
     path = tmp_path_factory.mktemp("monitored") / "mlflow.db"
     shutil.copy(template_store, path)
     mlflow.set_tracking_uri(f"sqlite:///{path}")
@@ -76,11 +77,11 @@ def planted(template_store: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     mlflow.set_experiment(NAME)
     dice = np.random.default_rng(0)
     SCORES.clear()
-    for _ in range(30):
+    for _ in range(BEFORE):
         tags = dict.fromkeys(FAULTS, "yes")
         plant(60 + 60 * dice.random(), tags, ms=float(dice.normal(200, 20)), usd=float(dice.normal(1e-4, 1e-5)))
     for kind, fault in FAULTS.items():
-        for n in range(12):
+        for n in range(NOW):
             given: dict[str, Any] = {
                 "ms": float(dice.normal(200, 20)),
                 "usd": float(dice.normal(1e-4, 1e-5)),
@@ -136,14 +137,14 @@ def test_figures_are_those_of_the_raw_traces(planted):
         traces = traces_with(tag)
         raw, figures = frame_of(traces), figures_of(read_served(traces, SCORERS))
         good = raw[~raw.failed]
-        assert (figures.requests, figures.failed) == (len(raw), raw.failed.sum()) and len(raw) == 42
+        assert (figures.requests, figures.failed) == (len(raw), raw.failed.sum()) and len(raw) == BEFORE + NOW
         for q in (50, 95, 99):
             assert getattr(figures, f"p{q}_ms") == pytest.approx(np.percentile(good.ms, q))
         assert figures.first_p95_ms == pytest.approx(np.percentile(good["first"], 95))
         assert figures.input_tokens + figures.output_tokens == raw.tokens.sum()
         assert figures.cost_usd == pytest.approx(raw.usd.sum()) and figures.priced == raw.usd.notna().sum()
         scores = good.good.dropna().astype(float)
-        assert figures.quality == pytest.approx(scores.mean()) and figures.scored == len(scores) >= 30
+        assert figures.quality == pytest.approx(scores.mean()) and figures.scored == len(scores) >= BEFORE
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,7 +163,7 @@ def test_a_quiet_window_exits_0_and_its_figures_are_in_the_run(planted):
     result = monitor(planted, "--filter", "tags.quiet = 'yes'")
     assert result.exit_code == 0, (result.output, result.exception)
     metrics = newest_run().data.metrics
-    assert metrics["requests"] == 12 and metrics["alerts"] == 0 and metrics["p95_ms"] > metrics["p50_ms"] > 0
+    assert metrics["requests"] == NOW and metrics["alerts"] == 0 and metrics["p95_ms"] > metrics["p50_ms"] > 0
 
 
 def test_a_limit_fires_without_a_baseline(planted):
@@ -247,7 +248,8 @@ def test_wrong_use(refused, store, flags, said):
 
 @pytest.fixture(scope="module")
 def done(run_lesson):
-    return run_lesson(main, "--requests", 6, "--sample", 1, "--mock-latency-ms", 10, "--false-alarms", 0.1)
+    """So few requests that one hiccup of the machine would hide the planted latency at the default rate."""
+    return run_lesson(main, "--requests", 6, "--sample", 1, "--mock-latency-ms", 10, "--false-alarms", 0.5)
 
 
 def test_each_planted_fault_is_found_in_real_calls(done):
