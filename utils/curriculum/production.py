@@ -98,4 +98,42 @@ LESSONS: tuple[Lesson, ...] = (
             "Look at genai/deployment/serve_agent.py::build_app and utils/serving/outcomes.py::Outcomes.",
         ),
     ),
+    Lesson(
+        number="7.8",
+        title="The registered agent over a file with Spark; a killed job goes on where it stopped",
+        command="mlflow-batch-inference",
+        file="genai/deployment/batch_inference.py",
+        page="runs",
+        look="open agent-batch: the parameter version says who answered; kept_texts and calls say what a resume cost",
+        docs="https://mlflow.org/docs/latest/ml/model/python_model/",
+        requires=("7.1", "7.2"),
+        uses_llm=False,
+        shows=(
+            "mlflow.pyfunc.load_model",
+            "mlflow.models.get_model_info",
+            "mlflow.tracing.context",
+            "mlflow.flush_trace_async_logging",
+            "mlflow.log_metrics",
+        ),
+        evidence=(
+            Evidence(
+                "run",
+                "a batch in which nothing was lost",
+                filter="metrics.rows > 0 AND metrics.lost_rows = 0 AND params.version LIKE '%'",
+            ),
+            Evidence(
+                "trace",
+                "answers from Spark workers, with their version",
+                minimum=10,
+                filter="trace.name = 'predict' AND tags.agent_version LIKE '%'",
+            ),
+        ),
+        hints=(
+            "A job over 5,000 questions dies after 3,000. What must be on disk by then, so that only 2,000 are left?",
+            "The alias moves between the kill and the resume. Which version should answer the rest?",
+            "A column of mlflow.pyfunc.spark_udf is computed when somebody reads it. How often is that, with a filter?",
+            "Two workers load the version. What do they need to reach, and what may they not have inherited from you?",
+            "Look at genai/deployment/batch_inference.py::open_agent and utils/batch_journal.py::JournalWriter.",
+        ),
+    ),
 )

@@ -5,6 +5,8 @@ from utils.goals.entries import asked, later, proved, run, trace
 REGISTER = "uv run mlflow-register-agent"
 PROMOTE = "uv run mlflow-promote-agent"
 SERVE = "uv run mlflow-serve-agent"
+BATCH = "uv run mlflow-batch-inference"
+RESUMED = f"{BATCH} --num-rows 5000 --output my_batch --resume"
 
 LEARNING = (
     asked("learning", "7.1", "Can you name everything that would have to stay the same for an answer to come again?",
@@ -28,6 +30,8 @@ CRITERIA = (
            SERVE, trace("answer", "tags.agent_version LIKE '%' AND metadata.`mlflow.trace.user` = 'ada'")),
     later("criterion", "7.6", "A planted fault fires its alert, which names the traces."),
     later("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own."),
+    proved("criterion", "7.8", "The run of a batch names the version that answered, and no row of the file is lost.",
+           BATCH, run("metrics.rows > 0 AND metrics.lost_rows = 0 AND params.version LIKE '%'")),
     later("criterion", "7.9", "Scores arrive by themselves on a sample of new traces."),
 )  # fmt: skip
 
@@ -45,6 +49,8 @@ CHECKLIST = (
     later("production", "7.5", "Feedback lands on its trace, and failing traces become test rows."),
     later("production", "7.6", "Latency, errors, cost and quality have alerts that were seen to fire."),
     later("production", "7.7", "There is a budget, and something happens when it is used up."),
-    later("production", "7.8", "A batch job that is killed goes on where it stopped."),
+    proved("production", "7.8", "A batch job that is killed goes on where it stopped.",
+           RESUMED, run("metrics.kept_texts > 0 AND metrics.calls > 0 AND metrics.lost_rows = 0 "
+                        "AND metrics.asked_twice = 0")),
     later("production", "7.9", "The tracking server asks for an account."),
 )  # fmt: skip
