@@ -9,6 +9,7 @@ from utils.errors import CheckFailed
 
 if TYPE_CHECKING:
     import httpx
+    from mlflow.entities import Trace
 
 OVER_BUDGET = 429
 SECONDS = 120  # for one call; a guardrail's judge is another call to the model
@@ -66,3 +67,18 @@ def said(reply: "httpx.Response") -> str:
         return " ".join(reply.text.split())
     told = (body.get("detail") or body.get("message") or body) if isinstance(body, dict) else body
     return " ".join(str(told).split())
+
+
+def score_of(trace: "Trace", name: str) -> str | None:
+    """What the server's scorer of this name says of the trace; None while it has said nothing.
+
+    Raises:
+        CheckFailed: the scorer failed, which MLflow keeps as an assessment without a value.
+    """
+    for assessment in trace.info.assessments:
+        if assessment.name == name:
+            if assessment.error:
+                problem = f"the scorer {name} failed: {assessment.error.error_message}"
+                raise CheckFailed(problem, "uv run mlflow-learn doctor   (is the model server still there?)")
+            return str(assessment.value)
+    return None

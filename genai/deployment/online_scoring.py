@@ -29,7 +29,7 @@ from pydantic import SecretStr
 from utils.account_server import AccountServer, account_server, is_scored, new_password, signed_in, write_prices
 from utils.cli import Steps, lesson, show, show_table, waiting
 from utils.errors import CheckFailed, InputError
-from utils.gateway_calls import Caller, said
+from utils.gateway_calls import Caller, said, score_of
 from utils.llm_backends import Backend, open_backend
 from utils.options import BackendOptions
 from utils.questions import load_questions, spread
@@ -176,7 +176,7 @@ def wait_for_scores(sample_rate: float, since: float) -> list[dict[str, Any]]:
         rows = [
             {"trace": trace.info.trace_id, "question": trace.data.spans[0].inputs["question"],
              "sampled": is_scored(trace.info.trace_id, "answered", sample_rate),
-             "score": next((str(a.value) for a in trace.info.assessments if a.name == "answered"), None)}
+             "score": score_of(trace, "answered")}
             for trace in traces
         ]  # fmt: skip
         if all(row["score"] for row in rows if row["sampled"]):

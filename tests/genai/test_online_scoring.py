@@ -21,7 +21,7 @@ from tests.conftest import Left
 from tests.stub_server import stub_server
 from utils.account_server import AccountServer, is_scored, new_password, signed_in, write_prices
 from utils.errors import CheckFailed
-from utils.gateway_calls import Caller
+from utils.gateway_calls import Caller, score_of
 
 PASSWORD = "open-sesame-0123456789"
 ANSWER = {"choices": [{"message": {"content": "yes"}}]}
@@ -103,6 +103,20 @@ def test_a_budget_that_is_never_used_up_is_no_success():
     with stub_server({GATEWAY: (429, {"detail": "Budget limit exceeded."})}) as stub:
         passed, refusal = Caller(stub.url).use_up("trial", "Is it?", 3)
     assert passed == 0 and "Budget" in refusal.text
+
+
+def test_a_scorer_that_failed_is_no_score(store):
+    mlflow.set_experiment("any")
+    with mlflow.start_span("answer") as span:
+        pass
+    mlflow.flush_trace_async_logging()
+    assert score_of(mlflow.get_trace(span.trace_id), "answered") is None
+    mlflow.log_feedback(trace_id=span.trace_id, name="answered", value="no")
+    assert score_of(mlflow.get_trace(span.trace_id), "answered") == "no"
+    assert score_of(mlflow.get_trace(span.trace_id), "other") is None
+    mlflow.log_feedback(trace_id=span.trace_id, name="broken", error=ValueError("no model"))
+    with pytest.raises(CheckFailed, match="broken failed: no model"):
+        score_of(mlflow.get_trace(span.trace_id), "broken")
 
 
 # --- wrong use
