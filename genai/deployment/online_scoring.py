@@ -199,12 +199,12 @@ def send_traffic(caller: Caller, number: int) -> None:
         answer(caller, question.gold_sentence or "Tea is a hot drink.", question.question)
 
 
-def try_gateway(caller: Caller, endpoint_id: str, budget_usd: float) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """A guardrail and a budget on the endpoint `trial`: what each says when it is broken."""
-    guard(endpoint_id)
-    harmless = caller.post("trial", prompt("Tea is a hot drink.", "What is tea?"))
-    leaking = caller.post("trial", prompt(LEAK, "Where does the spare key lie?"))
-    set_budget(endpoint_id, budget_usd)
+def try_gateway(caller: Caller, endpoints: dict[str, str], budget_usd: float) -> tuple[list[Any], dict[str, float]]:
+    """A guardrail on one endpoint, a budget on another: what each says when it is broken."""
+    guard(endpoints["chat"])
+    harmless = caller.post("chat", prompt("Tea is a hot drink.", "What is tea?"))
+    leaking = caller.post("chat", prompt(LEAK, "Where does the spare key lie?"))
+    set_budget(endpoints["trial"], budget_usd)
     passed, refusal = caller.use_up("trial", prompt("Tea is a hot drink.", "What is tea?"), BUDGET_CALLS)
     replies = {"harmless": harmless, "a sentence that must not get out": leaking, "over the budget": refusal}
     table = [
@@ -231,7 +231,7 @@ def on_the_server(server: AccountServer, llm: Backend, scorer: SecretStr, option
     sent = time.monotonic()
     steps(f"{options.num_questions} requests through the gateway, each a trace on the server")
     with signed_in(server, server.user, server.password):
-        calls, figures = try_gateway(app, endpoints["trial"], options.budget_usd)
+        calls, figures = try_gateway(app, endpoints, options.budget_usd)
         steps(f"{figures['calls_before_budget']} calls, then the budget of {options.budget_usd:g} USD was used up")
         show_table(calls)
         with waiting("Waiting for scores: the server looks once a minute"):
