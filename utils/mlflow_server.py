@@ -42,14 +42,14 @@ def mlflow_server(store_uri: str) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_for(f"http://{HOST}:{port}", process)
+        wait_for(f"http://{HOST}:{port}", process)
         yield f"http://{HOST}:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(STOP_SECONDS)
 
 
-def _wait_for(address: str, process: subprocess.Popen) -> None:
+def wait_for(address: str, process: subprocess.Popen) -> None:
     import httpx
 
     deadline = time.monotonic() + START_SECONDS

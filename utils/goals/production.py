@@ -5,6 +5,9 @@ from utils.goals.entries import asked, later, proved, run, trace
 REGISTER = "uv run mlflow-register-agent"
 PROMOTE = "uv run mlflow-promote-agent"
 SERVE = "uv run mlflow-serve-agent"
+BATCH = "uv run mlflow-batch-inference"
+ONLINE = "uv run mlflow-online-scoring"
+RESUMED = f"{BATCH} --num-rows 5000 --output my_batch --resume"
 MONITOR = "uv run mlflow-monitor"
 COSTS = "uv run mlflow-track-costs"
 TRACING = "uv run mlflow-production-tracing"
@@ -40,7 +43,12 @@ CRITERIA = (
            MONITOR, run("metrics.planted_found >= 4 AND metrics.newly_scored > 0")),
     proved("criterion", "7.7", "The cost by user, prompt version and model agrees with MLflow's own.",
            COSTS, run("metrics.mlflow_priced > 0 AND metrics.cost_usd > 0")),
-    later("criterion", "7.9", "Scores arrive by themselves on a sample of new traces."),
+    proved("criterion", "7.8", "The run of a batch names the version that answered, and no row of the file is lost.",
+           BATCH, run("metrics.rows > 0 AND metrics.lost_rows = 0 AND params.version LIKE '%'")),
+    proved("criterion", "7.9", "Scores arrive by themselves on a sample of new traces.",
+           ONLINE, run("metrics.scored > 0 AND metrics.traces > 0 AND params.sample_rate LIKE '0.%'")),
+    proved("criterion", "7.9", "The gateway stops calls when their budget is used up, and says so.",
+           ONLINE, run("metrics.calls_before_budget > 0 AND metrics.over_budget_status = 429")),
 )  # fmt: skip
 
 CHECKLIST = (
@@ -62,6 +70,9 @@ CHECKLIST = (
            MONITOR, run("metrics.planted_found >= 4")),
     proved("production", "7.7", "There is a budget, and something happens when it is used up.",
            COSTS, run("metrics.refused > 0 AND metrics.budget_alert >= 1")),
-    later("production", "7.8", "A batch job that is killed goes on where it stopped."),
-    later("production", "7.9", "The tracking server asks for an account."),
+    proved("production", "7.8", "A batch job that is killed goes on where it stopped.",
+           RESUMED, run("metrics.kept_texts > 0 AND metrics.calls > 0 AND metrics.lost_rows = 0 "
+                        "AND metrics.asked_twice = 0")),
+    proved("production", "7.9", "The tracking server asks for an account.",
+           ONLINE, run("metrics.refused_401 >= 2 AND metrics.refused_403 >= 2")),
 )  # fmt: skip
