@@ -4,6 +4,7 @@ from utils.goals.entries import Goal, asked, later, proved, run, trace
 
 TEAM = "uv run mlflow-multi-agent"
 BATCH = "uv run mlflow-spark-batch-inference"
+CACHE = "uv run mlflow-semantic-cache"
 FRAMEWORKS = "uv run mlflow-agent-frameworks"
 
 LEARNING = (
@@ -28,7 +29,8 @@ CRITERIA = (
           "uv run mlflow-spark-batch-inference --num-rows 5000 --rows-per-call 1 --output my_job"),
     later("criterion", "8.3", "Accuracy is known by the share of rows that the model sees."),
     later("criterion", "8.4", "The gain of an optimised prompt on held-out rows has an interval."),
-    later("criterion", "8.5", "The false-hit rate of the cache is known at its threshold."),
+    proved("criterion", "8.5", "The false-hit rate of the cache is known at its threshold.",
+           CACHE, run("metrics.false_hit_rate >= 0 AND metrics.false_hit_rate_high > 0 AND metrics.threshold >= 0")),
     later("criterion", "8.6", "The operating point was chosen on one half of the rows and reported on the other."),
     later("criterion", "8.7", "The best checkpoint of a fine-tune is the registered one."),
     proved("criterion", "8.8", "The same agent ran in three frameworks on the same tasks.",
