@@ -4,6 +4,7 @@ from utils.goals.entries import Goal, asked, later, proved, run, trace
 
 TEAM = "uv run mlflow-multi-agent"
 BATCH = "uv run mlflow-spark-batch-inference"
+OPTIMIZE = "uv run mlflow-optimize-prompt"
 CACHE = "uv run mlflow-semantic-cache"
 FRAMEWORKS = "uv run mlflow-agent-frameworks"
 
@@ -12,7 +13,8 @@ LEARNING = (
           "uv run mlflow-learn hint 8.1"),
     asked("learning", "8.2", "Can you say what a killed job has paid for, and how many calls its resume will make?",
           "uv run mlflow-learn hint 8.2"),
-    later("learning", "8.4", "An optimiser's prompt is used only when it wins on rows it has not seen."),
+    proved("learning", "8.4", "An optimiser's prompt is used only when it wins on rows it has not seen.",
+           OPTIMIZE, run("metrics.registered >= 0 AND metrics.held_out_in_use >= 0")),
     later("learning", "8.6", "Cost is saved at a quality that was chosen beforehand."),
 )  # fmt: skip
 
@@ -28,7 +30,8 @@ CRITERIA = (
     asked("criterion", "8.2", "Did you kill a job of 8.2 and resume it, and was nothing asked again?",
           "uv run mlflow-spark-batch-inference --num-rows 5000 --rows-per-call 1 --output my_job"),
     later("criterion", "8.3", "Accuracy is known by the share of rows that the model sees."),
-    later("criterion", "8.4", "The gain of an optimised prompt on held-out rows has an interval."),
+    proved("criterion", "8.4", "The gain of an optimised prompt on held-out rows has an interval.",
+           OPTIMIZE, run("metrics.gain_low > -2 AND metrics.gain_high > -2 AND metrics.candidates >= 2")),
     proved("criterion", "8.5", "The false-hit rate of the cache is known at its threshold.",
            CACHE, run("metrics.false_hit_rate >= 0 AND metrics.false_hit_rate_high > 0 AND metrics.threshold >= 0")),
     later("criterion", "8.6", "The operating point was chosen on one half of the rows and reported on the other."),
