@@ -112,4 +112,4 @@ def load_litellm() -> None:
     """
     if importlib.util.find_spec("litellm"):
         with suppress(ImportError):  # a version without it
-            importlib.import_module("litellm.proxy.spend_tracking.savings")
+            import litellm.proxy.spend_tracking.savings  # noqa: F401

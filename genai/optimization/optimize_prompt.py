@@ -10,7 +10,6 @@ Change:   START asks for one word from the beginning; what is left to gain, and 
 Docs:     https://mlflow.org/docs/latest/genai/prompt-registry/optimize-prompts/
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,7 +47,6 @@ PROMPT, ALIAS = "optimized-label", "production"
 TAIL = "\n\nReview: {{text}}"
 START = f"What is the sentiment of this review?{TAIL}"
 RELEASE = Release(PROMPT, ALIAS, "uv run mlflow-optimize-prompt")
-EXTRA = ("gepa", "dspy")
 
 
 @dataclass(frozen=True)
@@ -202,8 +200,7 @@ def log_candidates(trials: Trials) -> None:
 
 def release(template: str, decision: Decision, method: str, llm: Backend) -> int:
     """Only a prompt that won is registered; the alias moves with it, and its tags say who wrote it."""
-    tags = {"method": method, "proposed_by": author(llm)}
-    said = f"{method}: {gain(decision)} on held-out rows"
+    tags, said = {"method": method, "proposed_by": author(llm)}, f"{method}: {gain(decision)} on held-out rows"
     made = mlflow.genai.register_prompt(name=PROMPT, template=template, commit_message=said, tags=tags)
     RELEASE.to(int(made.version))
     return int(made.version)
@@ -232,12 +229,12 @@ def run(llm: Backend, task: Task, method: str, max_calls: int, seed: int, alpha:
 
         # 3. The one it chose, on rows that it has not seen
         before, trace_id = evaluate(llm, "in-use", template, task)
-        right, decision = {"in_use": share(before)}, None
+        right, decision = {"in_use": sum(before) / len(before)}, None
         if candidate.strip() == template.strip():
             steps("No gain: it ends with the prompt that is in use")
         else:
             after, trace_id = evaluate(llm, "candidate", candidate, task)
-            decision, right["candidate"] = decide(before, after, alpha), share(after)
+            decision, right["candidate"] = decide(before, after, alpha), sum(after) / len(after)
             steps(f"Right on held-out rows: {right['in_use']:.3f}, with the candidate {right['candidate']:.3f};")
             click.echo(f"      {gain(decision)}\n\n{candidate}\n")
             figures = {"gain": decision.gain, "gain_low": decision.low, "gain_high": decision.high, "p": decision.p}
@@ -264,12 +261,8 @@ def author(llm: Backend) -> str:
     return f"{llm.model}, by fixed rules: a mock" if llm.llm_type == "mock" else f"{llm.llm_type}:{llm.model}"
 
 
-def share(right: Sequence[bool]) -> float:
-    return sum(right) / len(right)
-
-
 @lesson("8.4", llm="mock", rows=True)
-@click.option("--method", type=click.Choice(["metaprompt", *EXTRA]), default="metaprompt", show_default=True,
+@click.option("--method", type=click.Choice(["metaprompt", "gepa", "dspy"]), default="metaprompt", show_default=True,
               help="gepa and dspy need: uv sync --extra optimize")  # fmt: skip
 @click.option("--train-rows", type=click.IntRange(min=LEAST_TRAINING), default=30, show_default=True)
 @click.option("--held-out-rows", type=click.IntRange(min=LEAST_HELD_OUT), default=60, show_default=True)
@@ -282,8 +275,10 @@ def main(
     method: str, train_rows: int, held_out_rows: int, max_calls: int, alpha: float, seed: int, source: InputOptions,
     backend: BackendOptions,
 ) -> None:  # fmt: skip
-    if method in EXTRA:
-        require(method, "optimize")  # the package has the method's name
+    if method == "gepa":
+        require("gepa", extra="optimize")
+    if method == "dspy":
+        require("dspy", extra="optimize")
     task = split(load_job_rows(source, train_rows + held_out_rows, seed), train_rows, held_out_rows)
     with open_backend(backend) as llm:
         outcome = run(llm, task, method, max_calls, seed, alpha)
