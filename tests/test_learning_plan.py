@@ -179,8 +179,9 @@ def test_each_exercise_stands_in_its_module_with_its_start_and_its_check():
 
 def commands(text: str) -> Iterator[str]:
     """Everything to paste that begins with `uv run mlflow`: lines of code blocks, and inline code."""
-    for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S):
-        yield from (line for line in block.splitlines() if line.startswith("uv run mlflow"))
+    for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S):  # each fence with its own end
+        if not kind:
+            yield from (line for line in block.splitlines() if line.startswith("uv run mlflow"))
     yield from re.findall(r"`(uv run mlflow[^`\n]*)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
 
 

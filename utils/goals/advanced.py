@@ -1,21 +1,24 @@
 """Module 8: Advanced."""
 
 from utils.curriculum import Evidence
-from utils.goals.entries import Goal, asked, later, proved, run, trace
+from utils.goals.entries import Goal, asked, proved, run, trace
 
 TEAM = "uv run mlflow-multi-agent"
 BATCH = "uv run mlflow-spark-batch-inference"
+OPTIMIZE = "uv run mlflow-optimize-prompt"
+CACHE = "uv run mlflow-semantic-cache"
+FRAMEWORKS = "uv run mlflow-agent-frameworks"
 HYBRID = "uv run mlflow-hybrid-classifier"
 ROUTES = "uv run mlflow-route-models"
 FINETUNE = "uv run mlflow-finetune-tracking"
-FRAMEWORKS = "uv run mlflow-agent-frameworks"
 
 LEARNING = (
     asked("learning", "8.1", "Can you say which agent made an answer wrong, and what ends a loop between two of them?",
           "uv run mlflow-learn hint 8.1"),
     asked("learning", "8.2", "Can you say what a killed job has paid for, and how many calls its resume will make?",
           "uv run mlflow-learn hint 8.2"),
-    later("learning", "8.4", "An optimiser's prompt is used only when it wins on rows it has not seen."),
+    proved("learning", "8.4", "An optimiser's prompt is used only when it wins on rows it has not seen.",
+           OPTIMIZE, run("metrics.registered >= 0 AND metrics.held_out_in_use >= 0")),
     proved("learning", "8.6", "Cost is saved at a quality that was chosen beforehand.",
            ROUTES, run("metrics.confidence_saved <= 1 AND params.keep != ''")),
 )  # fmt: skip
@@ -35,8 +38,10 @@ CRITERIA = (
            HYBRID, run("metrics.share_to_llm >= 0 AND metrics.accuracy_low >= 0 AND params.threshold != ''")),
     asked("criterion", "8.3", "Did you run 8.3 on rows of your own, and on which rows was its threshold chosen?",
           "uv run mlflow-hybrid-classifier --held-out 100 --seed 8"),
-    later("criterion", "8.4", "The gain of an optimised prompt on held-out rows has an interval."),
-    later("criterion", "8.5", "The false-hit rate of the cache is known at its threshold."),
+    proved("criterion", "8.4", "The gain of an optimised prompt on held-out rows has an interval.",
+           OPTIMIZE, run("metrics.gain_low > -2 AND metrics.gain_high > -2 AND metrics.candidates >= 2")),
+    proved("criterion", "8.5", "The false-hit rate of the cache is known at its threshold.",
+           CACHE, run("metrics.false_hit_rate >= 0 AND metrics.false_hit_rate_high > 0 AND metrics.threshold >= 0")),
     proved("criterion", "8.6", "The operating point was chosen on one half of the rows and reported on the other.",
            ROUTES, run("metrics.confidence_quality >= 0 AND params.threshold_confidence != ''")),
     proved("criterion", "8.7", "The best checkpoint of a fine-tune is the registered one.",

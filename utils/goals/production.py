@@ -1,6 +1,6 @@
 """Module 7: Production."""
 
-from utils.goals.entries import asked, later, proved, run, trace
+from utils.goals.entries import asked, proved, run, trace
 
 REGISTER = "uv run mlflow-register-agent"
 PROMOTE = "uv run mlflow-promote-agent"
