@@ -10,6 +10,7 @@ from tracking.simple_tracking_basic import main as tracking_example
 from utils import curriculum
 from utils.curriculum import Evidence
 from utils.goals import GOALS, Goal, is_reached
+from utils.goals.entries import later
 from utils.learn import main
 from utils.learn.goals import state_of
 from utils.lesson_context import tagged
@@ -135,17 +136,18 @@ def test_a_run_linked_to_its_prompt(store):
 
 def test_what_is_asked_is_never_ticked_and_a_lesson_to_come_ticks_nothing(store, run_command):
     asked = Goal("Do you know?", 5, "learning", "5.1", None, "x")
-    later = Goal("It will be.", 9, "learning", "9.9", Evidence("run", "any"))
+    coming = Goal("It will be.", 9, "learning", "9.9", Evidence("run", "any"))
     log_run("9.9", {}, {})
     run_command(sample_documents)
-    assert [state_of(entry, is_reached(entry, Store())) for entry in (asked, later)] == ["yours", "to come"]
+    assert [state_of(entry, is_reached(entry, Store())) for entry in (asked, coming)] == ["yours", "to come"]
 
 
 def test_a_goal_to_come_becomes_one_to_prove_with_its_lesson(monkeypatch):
-    later = next(entry for entry in GOALS if entry.to_come)
-    coming = curriculum.Lesson(str(later.lesson), "t", "c", "f.py", "runs", "look", (), (), ())
+    goal = later("criterion", "9.9", "It will be.")
+    assert goal.to_come
+    coming = curriculum.Lesson("9.9", "t", "c", "f.py", "runs", "look", (), (), ())
     monkeypatch.setattr(curriculum, "LESSONS", (*curriculum.LESSONS, coming))
-    assert not later.to_come and later.asked
+    assert not goal.to_come and goal.asked
 
 
 def log_run(number: str, params: dict, metrics: dict) -> None:
