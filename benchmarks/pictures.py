@@ -29,6 +29,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+A_ROW = 4  # commands in a line of the journey
 SIZE: Any = {"width": 1500, "height": 900}
 APPEARS_WITHIN_MS = 120_000
 FRAME_MS = 1_400
@@ -128,7 +129,8 @@ def draw_station(here: curriculum.Module) -> Any:
     lessons = [entry.command for entry in curriculum.LESSONS if entry.module is here]
     axes.text(0.5, 1.45, here.goal, fontsize=13, color="#1b2a41")
     axes.text(0.5, 1.0, here.track, fontsize=10, color="#5b6b7f", style="italic")
-    axes.text(0.5, 0.55, "    ".join(lessons) or "lessons to come", fontsize=9, family="monospace", color="#0b6fa4")
+    rows = ["    ".join(lessons[first : first + A_ROW]) for first in range(0, len(lessons), A_ROW)]
+    axes.text(0.5, 0.72, "\n".join(rows), fontsize=8.5, family="monospace", color="#0b6fa4", va="top", linespacing=1.5)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
