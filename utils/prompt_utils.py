@@ -65,6 +65,24 @@ def use_alias(
     return uri
 
 
+def require_rules(uri: str, cure: str) -> None:
+    """Whether a prompt can be an agent's rules as it is: a text without variables.
+
+    Raises:
+        PromptError: there is no such prompt, or it is another kind of one. cure: what makes the prompt.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        prompt = mlflow.genai.load_prompt(uri, link_to_model=False, cache_ttl_seconds=0)
+    except MlflowException as error:
+        problem = f"there is no prompt {uri} in this store: {error.message.splitlines()[0]}"
+        raise PromptError(problem, cure) from error
+    if not prompt.is_text_prompt or prompt.variables:
+        raise PromptError(f"{uri} cannot be an agent's rules", "a text prompt without variables")
+
+
 def to_single_braces(template: str, *, escape: bool = True) -> str:
     """An MLflow template ({{name}}) with the single braces ({name}) that Python, LangChain and LlamaIndex fill in.
 

@@ -11,12 +11,11 @@ Change:   add --traces-per-second 5 --num-requests 400: how many requests have a
 Docs:     https://mlflow.org/docs/latest/genai/serving/agent-server/
 """
 
-import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +24,7 @@ from typing import Any, TypeVar
 import click
 import mlflow
 from fastapi import FastAPI, HTTPException, Response
-from mlflow.entities import AssessmentSource, AssessmentSourceType, LiveSpan, SpanType
+from mlflow.entities import AssessmentSource, AssessmentSourceType, SpanType
 from mlflow.types.responses import ResponsesAgentRequest, ResponsesAgentResponse, ResponsesAgentStreamEvent
 
 from utils.cli import Steps, lesson, show, show_table
@@ -36,8 +35,8 @@ from utils.serving.keys import KeyGuard, KeyRing
 from utils.serving.limits import BodyLimit, Limits, TimeLimit, limit_options
 from utils.serving.live_agent import LiveAgent, Loaded
 from utils.serving.metrics import Measured, Metrics
-from utils.serving.open_spans import end_open_spans
-from utils.serving.outcomes import Outcomes
+from utils.serving.open_spans import end_open_spans, noting_departure
+from utils.serving.outcomes import Outcomes, noting_failure
 from utils.serving.rate_limit import RateGuard, RateLimit
 from utils.serving.record import ASKING_PATHS, CURRENT, App, Receive, Scope, Send
 from utils.serving.service import LOCAL, READY, Service, listen_at, serve, service_process, with_request_schema
@@ -129,27 +128,6 @@ def begin(live: LiveAgent, metrics: Metrics, request: ResponsesAgentRequest) -> 
 
 def with_version(said: Said, loaded: Loaded) -> Said:
     return said.model_copy(update={"custom_outputs": {**(said.custom_outputs or {}), "agent_version": loaded.version}})
-
-
-@contextmanager
-def noting_failure() -> Iterator[None]:
-    """AgentServer makes a 500 of every exception; the guard Outcomes looks here for what it was."""
-    try:
-        yield
-    except Exception as error:
-        CURRENT.get().failure = error
-        raise
-
-
-@contextmanager
-def noting_departure(root: LiveSpan | None) -> Iterator[None]:
-    """The caller went away in the middle: whoever reads the trace of a half answer should know why it is one."""
-    try:
-        yield
-    except (GeneratorExit, asyncio.CancelledError):
-        if root:
-            root.set_attribute("caller_left", True)
-        raise
 
 
 def add_pages(app: FastAPI, live: LiveAgent, metrics: Metrics) -> None:

@@ -41,6 +41,7 @@ from utils.judge_backend import judge_options, open_judge
 from utils.lesson_context import tagged_in_threads
 from utils.llm_backends import Backend, open_backend
 from utils.options import BackendOptions
+from utils.prompt_utils import require_rules
 from utils.simulated_users import SimulatedUser, load_users
 from utils.span_tree import roots
 
@@ -262,17 +263,6 @@ def run(
     return Outcome(active.info.run_id, simulated[0].turns[0].info.trace_id, real, simulated, rows)
 
 
-def check_prompt(uri: str) -> None:
-    try:
-        prompt = mlflow.genai.load_prompt(uri, link_to_model=False, cache_ttl_seconds=0)
-    except MlflowException as error:
-        raise InputError(
-            f"there is no prompt {uri} in this store: {error.message.splitlines()[0]}", f"uv run {TALKS.command}"
-        ) from error
-    if not prompt.is_text_prompt or prompt.variables:
-        raise InputError(f"{uri} cannot be an agent's rules", "a text prompt without variables")
-
-
 @lesson("6.6", llm="mock")
 @judge_options
 @click.option("--conversations", default=TALKS.experiment, show_default=True, metavar="EXPERIMENT",
@@ -288,7 +278,7 @@ def main(
 ) -> None:  # fmt: skip
     users = load_users(file)[:num_users]
     talks = find_conversations(conversations, num_sessions)
-    check_prompt(prompt)
+    require_rules(prompt, f"uv run {TALKS.command}")
     with open_backend(backend) as llm, open_judge(backend, llm, judge_llm_type, judge_model) as judge:
         outcome = run(llm, judge, users, max_turns, prompt, talks)
     measured = {

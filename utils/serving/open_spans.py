@@ -1,5 +1,8 @@
 """Spans that nobody ends: what an agent had begun when its caller went away."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,3 +24,14 @@ def end_open_spans(root: "LiveSpan") -> int:
     for span in still_open:
         span.end()
     return len(still_open)
+
+
+@contextmanager
+def noting_departure(root: "LiveSpan | None") -> Iterator[None]:
+    """The caller went away in the middle: whoever reads the trace of a half answer should know why it is one."""
+    try:
+        yield
+    except (GeneratorExit, asyncio.CancelledError):
+        if root:
+            root.set_attribute("caller_left", True)
+        raise

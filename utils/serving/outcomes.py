@@ -1,6 +1,8 @@
 """From what went wrong inside an agent to the status that its caller sees, without the words of the exception."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 from utils.errors import InputError, UserError
@@ -77,3 +79,13 @@ async def refuse(send: Send, record: Record) -> None:
 def named(record: Record) -> list[tuple[bytes, bytes]]:
     pairs = (("x-agent-version", record.version), ("x-trace-id", record.trace_id or ""))
     return [(name.encode(), value.encode()) for name, value in pairs if value]
+
+
+@contextmanager
+def noting_failure() -> Iterator[None]:
+    """AgentServer makes a 500 of every exception; the guard Outcomes looks here for what it was."""
+    try:
+        yield
+    except Exception as error:
+        CURRENT.get().failure = error
+        raise
