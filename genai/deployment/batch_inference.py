@@ -134,6 +134,7 @@ def open_agent(agent: Agent) -> Iterator[Callable[[Texts], BatchReply]]:
         yield ask
     finally:
         mlflow.flush_trace_async_logging()  # Spark ends its workers without a word
+        mlflow.openai.autolog(disable=True, silent=True)  # the agent's; Spark uses this worker again for other jobs
 
 
 def infer(

@@ -22,7 +22,6 @@ import mlflow
 from mlflow.entities import LiveSpan, SpanType, Trace
 from mlflow.exceptions import MlflowException
 from mlflow.tracing.constant import SpanAttributeKey
-from openai import APIStatusError
 
 from utils.cli import Steps, lesson, show, show_table, track
 from utils.errors import CheckFailed, InputError
@@ -38,6 +37,7 @@ from utils.spending import (
     BudgetUsedUp,
     Call,
     Costing,
+    Reservation,
     by_price_list,
     call_table,
     other_models,
@@ -87,21 +87,27 @@ class Desk:
                 mlflow.update_current_trace(tags={"budget": "refused"})
                 root.set_outputs(f"refused: {error.problem}")
                 return
-            try:
-                reply = self.llm.openai_client(max_retries=0).chat.completions.create(
-                    model=model, messages=[{"role": "user", "content": content}], temperature=0, max_tokens=MAX_TOKENS
-                )
-            except APIStatusError:
-                reserved.settle(0.0)  # the server says that there is no answer, so there is no bill
-                raise
-            except json.JSONDecodeError as error:  # an answer that cannot be read may be billed: its worst stays spent
-                raise BadReply("its answer is no JSON") from error
-            if reply.usage is None:
-                raise InputError(f"{self.llm.settings.base_url} names no tokens", "a server that sends `usage`")
-            used = Usage(reply.usage.prompt_tokens, reply.usage.completion_tokens)
+            said, used = self.call(model, content, reserved)
             self.usages.append(used)
             reserved.settle(usd_of(used, self.prices[model]))
-            root.set_outputs(reply.choices[0].message.content)
+            root.set_outputs(said)
+
+    def call(self, model: str, content: str, reserved: Reservation) -> tuple[str | None, Usage]:
+        """The answer, and the tokens that its server counted."""
+        from openai import APIStatusError
+
+        try:
+            reply = self.llm.openai_client(max_retries=0).chat.completions.create(
+                model=model, messages=[{"role": "user", "content": content}], temperature=0, max_tokens=MAX_TOKENS
+            )
+        except APIStatusError:
+            reserved.settle(0.0)  # the server says that there is no answer, so there is no bill
+            raise
+        except json.JSONDecodeError as error:  # an answer that cannot be read may be billed: its worst stays spent
+            raise BadReply("its answer is no JSON") from error
+        if reply.usage is None:
+            raise InputError(f"{self.llm.settings.base_url} names no tokens", "a server that sends `usage`")
+        return reply.choices[0].message.content, Usage(reply.usage.prompt_tokens, reply.usage.completion_tokens)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ def compare(prompts, rows=12, alpha=0.05):
         return run(llm, prompts, load_job_rows(InputOptions(), rows, 7), alpha)
 
 
+@pytest.mark.slow
 def test_of_equal_prompts_it_says_that_they_are_equal(store, capsys):
     wording = WORDINGS["Ask for one word"]
     uris = []

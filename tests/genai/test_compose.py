@@ -62,6 +62,7 @@ def runs(command: list[str], **variables: str) -> bool:
     return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_server_answers_to_the_name_it_has_among_the_services_and_to_no_other(services, store, monkeypatch):
     allowed = services["tracking"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"]
     monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", f"{allowed},127.0.0.1:*")  # the test's port is another one

@@ -1,5 +1,6 @@
 """6.6 on a store of its own: sessions that are scored, users that a model plays, and facts beside the judge."""
 
+import shutil
 from collections import defaultdict
 
 import mlflow
@@ -11,6 +12,7 @@ from mlflow.entities import Feedback
 from genai.agents import conversational_agent
 from genai.evaluation import evaluate_conversation
 from genai.evaluation.evaluate_conversation import GOAL_JUDGE, PROMPT, SESSION, main, turns
+from tests.conftest import Left
 from utils.document_search import DocumentSearch
 from utils.llm_backends import open_backend
 from utils.mock_llm import chat
@@ -22,9 +24,23 @@ BUILT_IN = {"conversation_completeness", "knowledge_retention", "user_frustratio
 
 
 @pytest.fixture(scope="module")
-def done(run_lesson, tmp_path_factory):
-    """4.3's two conversations, and then this lesson on the same store."""
-    left = run_lesson(conversational_agent.main, "--output", tmp_path_factory.mktemp("memory"))
+def talked(run_lesson, tmp_path_factory):
+    """4.3's two conversations."""
+    return run_lesson(conversational_agent.main, "--output", tmp_path_factory.mktemp("memory"))
+
+
+@pytest.fixture
+def conversations(talked, store):
+    """The same, in the store of one test."""
+    shutil.copy(talked.path, store.removeprefix("sqlite:///"))
+
+
+@pytest.fixture(scope="module")
+def done(talked, tmp_path_factory):
+    """This lesson on a store with them."""
+    path = tmp_path_factory.mktemp("judged") / "mlflow.db"
+    shutil.copy(talked.path, path)
+    left = Left(path, "")
     result = CliRunner().invoke(main, ["--tracking-uri", left.uri])
     assert result.exit_code == 0, (result.output, result.exception)
     return left, result.output
@@ -131,8 +147,7 @@ def test_every_word_of_the_users_comes_from_the_chosen_backend(store, run_comman
     assert len(played) == len(checked) == 1
 
 
-def test_a_judge_that_fails_is_counted_and_in_no_share(store, run_command, tmp_path):
-    assert run_command(conversational_agent.main, "--output", tmp_path).exit_code == 0
+def test_a_judge_that_fails_is_counted_and_in_no_share(conversations, run_command):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate_conversation, "GOAL_JUDGE", GOAL_JUDGE.replace("Judge", "FAIL Judge"))
         patch.setattr("utils.mock_llm.chat.judge", _babbling)
@@ -211,17 +226,18 @@ def test_users_that_cannot_be_played_are_refused_with_their_line(refused, tmp_pa
     assert said in refused(main, "--users", file)
 
 
-def test_without_conversations_or_prompt_it_says_what_to_type(store, refused, run_command, tmp_path):
+def test_without_conversations_it_says_what_to_type(store, refused):
     assert "mlflow-conversational-agent" in refused(main)
     assert "holds no conversation" in refused(main, "--conversations", "no-such")
-    assert run_command(conversational_agent.main, "--output", tmp_path).exit_code == 0
+
+
+def test_a_prompt_that_is_missing_or_cannot_be_rules(conversations, refused):
     assert "there is no prompt prompts:/none/1" in refused(main, "--prompt", "prompts:/none/1")
     mlflow.genai.register_prompt(name="with-variable", template="{{question}}")
     assert "cannot be an agent's rules" in refused(main, "--prompt", "prompts:/with-variable/1")
 
 
-def test_a_server_that_fails_in_the_middle_ends_in_two_lines(store, refused, run_command, tmp_path):
-    assert run_command(conversational_agent.main, "--output", tmp_path).exit_code == 0
+def test_a_server_that_fails_in_the_middle_ends_in_two_lines(conversations, refused, run_command):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate_conversation, "build_agent", lambda *_: _broken)
         result = run_command(main, "--num-users", "2")
@@ -230,8 +246,7 @@ def test_a_server_that_fails_in_the_middle_ends_in_two_lines(store, refused, run
     assert not MlflowClient().search_runs(["1", "2"], "attributes.run_name = 'simulated-users'")
 
 
-def test_one_user_without_an_answer_does_not_cost_the_others_theirs(store, run_command, tmp_path, monkeypatch):
-    assert run_command(conversational_agent.main, "--output", tmp_path).exit_code == 0
+def test_one_user_without_an_answer_does_not_cost_the_others_theirs(conversations, run_command, monkeypatch):
     build = evaluate_conversation.build_agent
 
     def build_half(llm, prompt):

@@ -130,7 +130,7 @@ def test_back_in_one_step_and_forward_by_the_same(promoted, use, run_command):
 
 def test_a_worse_candidate_is_refused_with_status_1_and_nothing_moves(promoted, use, run_command):
     client = use(promoted)
-    done = run_command(main, "--candidate", "1")
+    done = run_command(main, "--candidate", "1", "--num-rows", 10)
     assert done.exit_code == 1 and "Version 1 is refused" in done.stdout and aliases(client)[PRODUCTION] == "2"
 
 

@@ -332,6 +332,7 @@ def done(registered) -> Left:
     return Left(registered.path, result.output)
 
 
+@pytest.mark.slow
 def test_the_trial_in_a_process_of_its_own(done):
     mlflow.set_tracking_uri(done.uri)
     runs = MlflowClient().search_runs(["1"], "tags.lesson = '7.3'")

@@ -75,6 +75,7 @@ def lines_of(folder: Path) -> list[dict]:
 # --- one run that several tests look at
 
 
+@pytest.mark.slow
 def test_every_row_has_the_answer_to_its_text_and_each_text_was_asked_once(done, here, folder):
     found, given = result_of(folder), made_tickets(ROWS)
     assert found["id"].is_unique and set(found["id"]) == set(given["id"])
@@ -85,6 +86,7 @@ def test_every_row_has_the_answer_to_its_text_and_each_text_was_asked_once(done,
     assert sorted(asked) == sorted(set(given["text"])) and len(asked) == 21
 
 
+@pytest.mark.slow
 def test_the_answers_are_those_of_the_version_and_name_their_sources(done, here, folder):
     agent = mlflow.pyfunc.load_model(f"models:/{NAME}/2")
     row = result_of(folder).sort_values("id").iloc[0]
@@ -93,6 +95,7 @@ def test_the_answers_are_those_of_the_version_and_name_their_sources(done, here,
     assert list(row["sources"]) == reply["custom_outputs"]["sources"]
 
 
+@pytest.mark.slow
 def test_the_run_names_the_version_and_its_figures_are_those_of_the_result(done, here, folder):
     (run,) = [run for run in runs(EXPERIMENT) if run.info.run_name == "agent-batch"]
     version = MlflowClient().get_model_version(NAME, "2")
@@ -108,6 +111,7 @@ def test_the_run_names_the_version_and_its_figures_are_those_of_the_result(done,
     assert {metric.key for metric in model.metrics or []} >= {"found", "answers_per_second"}
 
 
+@pytest.mark.slow
 def test_each_answer_of_a_worker_is_a_trace_of_the_version(done, here):
     found = mlflow.search_traces(
         locations=[mlflow.get_experiment_by_name(EXPERIMENT).experiment_id], return_type="list", max_results=200,
@@ -122,6 +126,7 @@ def test_each_answer_of_a_worker_is_a_trace_of_the_version(done, here):
         assert '"name": "docs-agent-answer"' in trace.info.tags["mlflow.linkedPrompts"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_asks_only_what_has_no_answer(done, here, folder, run_command, spark):
     """As a kill leaves it: some lines are missing, one is torn, nothing says that the job had ended."""
     (folder / FINISHED).unlink()
@@ -138,6 +143,7 @@ def test_an_interrupted_job_asks_only_what_has_no_answer(done, here, folder, run
     assert newest["rows"] == ROWS == len(result_of(folder)) and newest["lost_rows"] == newest["asked_twice"] == 0
 
 
+@pytest.mark.slow
 def test_a_resume_with_another_version_or_other_rows_is_refused(done, here, folder, refused, spark):
     given = flags(output=folder, tracking_uri=here.uri, resume=True)
     assert "docs-agent version 2" in refused(main, *given, "--num-rows", ROWS, "--version", 1)

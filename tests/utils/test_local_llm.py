@@ -295,7 +295,9 @@ def load(entry: curriculum.Lesson):
 def test_every_lesson_goes_through_the_seam(entry, refused, installed, tmp_path) -> None:
     file = tmp_path / "text.gguf"
     file.write_text("no model")
-    assert "is no GGUF file" in refused(load(entry), "--llm-type", "local", "--model", file)
+    command = load(entry)
+    two = ["--large-model", "other.gguf"] if any("--large-model" in each.opts for each in command.params) else []
+    assert "is no GGUF file" in refused(command, "--llm-type", "local", "--model", file, *two)
     assert not (tmp_path / "mlflow.db").exists(), "refused before a store is made"
 
 
