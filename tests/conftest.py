@@ -41,9 +41,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together, since they share what a lesson left; so do all that need Spark: one session."""
+    """A file's tests stay together, since they share what a lesson left; so do all that need Spark: one session. The
+    commands to type are a quarter of an hour of their own, and may go to the other process with a second one."""
     for item in items:
         needs_spark = "spark" in getattr(item, "fixturenames", ()) or item.path.parent.name == "spark"
+        needs_spark = needs_spark and item.path.name != "test_every_command.py"
         item.add_marker(pytest.mark.xdist_group("spark" if needs_spark else item.path.name))
 
 
