@@ -12,10 +12,11 @@ import pytest
 from mlflow import MlflowClient
 
 from genai.optimization import finetune_tracking
-from genai.optimization.finetune_tracking import NAME, Settings, has_stopped, main, measure, new_head, train_epoch
+from genai.optimization.finetune_tracking import NAME, main, new_head, train_epoch
 from tests.conftest import ROOT
 from utils.evaluation import wilson_interval
 from utils.options import EmbedOptions, InputOptions
+from utils.training_parts import Settings, has_stopped, measure
 from utils.training_reviews import split_rows
 
 CURVES = ("train_loss", "held_out_loss", "train_accuracy", "held_out_accuracy")
@@ -62,7 +63,7 @@ def unbroken(run):
 
 @pytest.fixture(scope="module")
 def data():
-    return finetune_tracking.embed(split_rows(InputOptions(), 120, seed=7), EmbedOptions())
+    return finetune_tracking.prepare(split_rows(InputOptions(), 120, seed=7), EmbedOptions())
 
 
 def test_each_epoch_is_on_the_curves_and_the_early_stop_is_where_it_must_be(run):
@@ -93,7 +94,7 @@ def test_the_best_by_the_held_out_rows_is_the_registered_one_and_only_it_is_repo
     assert version.tags["epoch"] == best.params["epoch"] and best.model_id in f"{version.model_id} {version.source}"
     assert run.data.metrics["best_epoch"] == int(best.params["epoch"])
     loaded = mlflow.sklearn.load_model(f"models:/{NAME}@best")
-    right = int((loaded.predict(data.report.vectors) == data.report.labels).sum())
+    right = int((loaded.predict(data.report.inputs) == data.report.labels).sum())
     expected = (right / 60, *wilson_interval(right, 60))
     reported = tuple(values(best)[f"report_accuracy{end}"] for end in ("", "_low", "_high"))
     assert reported == pytest.approx(expected)

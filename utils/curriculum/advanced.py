@@ -227,6 +227,8 @@ LESSONS: tuple[Lesson, ...] = (
             "mlflow.sklearn.load_model",
             "mlflow.register_model",
             "mlflow.log_figure",
+            "mlflow.pyfunc.log_model",
+            "mlflow.pyfunc.load_model",
         ),
         evidence=(
             Evidence(
