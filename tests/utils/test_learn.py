@@ -297,6 +297,14 @@ def test_a_lesson_that_takes_too_long_is_stopped(store, run_command, monkeypatch
     assert result.exit_code == 1 and "failed: stopped after 1 s" in result.stdout
 
 
+def test_the_tour_of_a_module_takes_in_what_its_lessons_build_on():
+    chosen = [entry for entry in curriculum.LESSONS if entry.module.number == 6]
+    numbers = [entry.number for entry in curriculum.with_required(chosen)]
+    assert numbers == ["4.3", *(entry.number for entry in chosen)]
+    seventh = curriculum.with_required([curriculum.lesson("7.3")])
+    assert [entry.number for entry in seventh] == ["7.1", "7.2", "7.3"], "also what these build on"
+
+
 def test_a_module_without_lessons(refused, monkeypatch):
     monkeypatch.setattr(curriculum, "LESSONS", (FIRST,))
     assert "module 8" in refused(main, "tour", "--module", 8)

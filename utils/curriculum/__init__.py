@@ -7,7 +7,7 @@ Importing it costs nothing: no MLflow, no click.
 from utils.curriculum import advanced, agents, evaluation, fundamentals, production, prompts, rag, tracing
 from utils.curriculum.entries import MODULES, TRACKS, Evidence, Lesson, Module
 
-__all__ = ["LESSONS", "MODULES", "TRACKS", "Evidence", "Lesson", "Module", "lesson", "next_lesson"]
+__all__ = ["LESSONS", "MODULES", "TRACKS", "Evidence", "Lesson", "Module", "lesson", "next_lesson", "with_required"]
 
 LESSONS: tuple[Lesson, ...] = (
     *fundamentals.LESSONS,
@@ -31,6 +31,17 @@ def lesson(number: str) -> Lesson:
         if entry.number == number:
             return entry
     raise KeyError(number)
+
+
+def with_required(chosen: list[Lesson]) -> list[Lesson]:
+    """These lessons and those that they build on, in the order of the plan."""
+    numbers, waiting = set(), [entry.number for entry in chosen]
+    while waiting:
+        number = waiting.pop()
+        if number not in numbers:
+            numbers.add(number)
+            waiting += lesson(number).requires
+    return [entry for entry in LESSONS if entry.number in numbers]
 
 
 def next_lesson(number: str) -> Lesson | None:

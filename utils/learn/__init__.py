@@ -56,7 +56,7 @@ def run_lesson(context: click.Context, number: str, flags: tuple[str, ...]) -> N
 
 
 @main.command("tour")
-@click.option("--module", type=click.IntRange(1, 8), help="Only the lessons of this module.")
+@click.option("--module", type=click.IntRange(1, 8), help="Only the lessons of this module, and those that they build on.")
 @click.option("--llm-type", type=click.Choice(LLM_TYPES), default="mock", show_default=True,
               help="Which kind of server answers.")  # fmt: skip
 @click.option("--lesson-timeout", type=click.IntRange(min=1), default=600, show_default=True,
@@ -69,7 +69,7 @@ def take_tour(context: click.Context, module: int | None, llm_type: str, lesson_
     chosen = [entry for entry in curriculum.LESSONS if module in (None, entry.module.number)]
     if not chosen:
         raise InputError(f"module {module} has no lessons yet", "uv run mlflow-learn")
-    sys.exit(run_tour(chosen, context.obj, llm_type, lesson_timeout))
+    sys.exit(run_tour(curriculum.with_required(chosen), context.obj, llm_type, lesson_timeout))
 
 
 @main.command("hint")
