@@ -56,7 +56,7 @@ def run_lesson(context: click.Context, number: str, flags: tuple[str, ...]) -> N
 
 
 @main.command("tour")
-@click.option("--module", type=click.IntRange(1, 8), help="Only the lessons of this module, and those that they build on.")
+@click.option("--module", type=click.IntRange(1, 8), help="This module only, and what it builds on.")
 @click.option("--llm-type", type=click.Choice(LLM_TYPES), default="mock", show_default=True,
               help="Which kind of server answers.")  # fmt: skip
 @click.option("--lesson-timeout", type=click.IntRange(min=1), default=600, show_default=True,
