@@ -347,10 +347,18 @@ def test_an_output_whose_extra_is_missing_stays_and_is_named(monkeypatch, capsys
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_800)  # every lesson, each a process of its own
+@pytest.mark.timeout(2_700)  # every lesson, each a process of its own
 def test_the_outputs_in_the_plan_are_what_the_commands_print(run_command):
     result = run_command(refresh_plan.main, "--check")
     assert result.exit_code == 0, result.output
+
+
+def test_rows_that_are_drawn_by_chance_make_no_output_stale_and_all_else_does():
+    text = "<!-- output: uv run mlflow-online-scoring -->\n```text\n[1/4] five\n a row\n```\n<!-- end -->\n"
+    assert refresh_plan.stale(text, text.replace(" a row", " another\n and one more")) == []
+    assert refresh_plan.stale(text, text.replace("five", "none")) == [text.splitlines()[0]]
+    certain = text.replace("online-scoring", "monitor")
+    assert refresh_plan.stale(certain, certain.replace(" a row", " another")) == [certain.splitlines()[0]]
 
 
 # --- goals

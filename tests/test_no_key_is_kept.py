@@ -25,14 +25,14 @@ def offline(lesson: curriculum.Lesson) -> curriculum.Lesson:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_800)
+@pytest.mark.timeout(2_700)
 def test_no_lesson_keeps_the_key(store, tmp_path, monkeypatch, capfd):
     lessons = [offline(lesson) for lesson in curriculum.LESSONS if lesson.uses_llm]
     with MockServer() as server:
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setenv("LLM_MODEL", "mock-small")
-        assert run_tour(lessons, store, "openai", timeout_s=300) == 0, capfd.readouterr().out
+        assert run_tour(lessons, store, "openai", timeout_s=600) == 0, capfd.readouterr().out
         assert server.counts.chat_calls > len(lessons), "they asked this server"
     said = capfd.readouterr()
     assert KEY not in said.out + said.err and files_with(KEY, tmp_path) == []
