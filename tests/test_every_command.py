@@ -75,7 +75,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, template_store: Path) -> Iter
     (folder / "my_documents" / "contract.txt").write_text("Either side may end the contract. Notice is three months.")
     (folder / "mine.py").write_text("import mlflow\n\nmlflow.autolog()\n")
     (folder / "my.csv").write_text("comment,verdict\nGreat lamp,positive\nIt broke at once,negative\nA lamp.,neutral\n")
-    boxes = [f"Note {n},{('late', 'broken', 'lost')[n % 3]}" for n in range(12)]
+    boxes = [f"Note {n},{('late', 'broken', 'lost')[n % 3]}" for n in range(60)]
     (folder / "my_reviews.csv").write_text("\n".join(["comment,verdict", *boxes]) + "\n")
     questions = "question,gold_document,expected_answer\nHow long is notice?,contract.txt,three months\n"
     (folder / "my_questions.csv").write_text(questions)
@@ -86,7 +86,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, template_store: Path) -> Iter
 
 def filled(words: tuple[str, ...], desk: Desk) -> list[str]:
     """What stands for the learner's own, replaced; the model of the learner's server is one that the mock has."""
-    own = {"http://127.0.0.1:8000/v1": desk.openai_base_url, "my-model": "mock-small"}
+    own = {"http://127.0.0.1:8000/v1": desk.openai_base_url, "my-model": "mock-small", "my-large-model": "mock-large"}
     extra = [more for (program, word), more in ADDED.items() if words[0] == program and word in words]
     return [*(own.get(word, word) for word in words[1:]), *(flag for more in extra for flag in more)]
 
