@@ -7,7 +7,8 @@ The agent is 7.1's with the mock inside its process, so that the time is that of
 and without: `in process` calls the agent's method from as many threads as there are clients, `AgentServer` is MLflow's
 server with the two functions as its documentation writes them, `served` is mlflow-serve-agent --serve. Callers and
 service share the machine: compare the ways, not the milliseconds. `added p50` is what serving adds at 50 requests a
-second. The last table is how long the comparison of keys takes for keys that are wrong in different places.
+second, over one caller in process at the same pace. The last table is how long the comparison of keys takes for keys
+that are wrong in different places.
 """
 
 import json
@@ -132,16 +133,19 @@ def measure(way: str, traced: bool, clients: tuple[int, ...], requests: int, sto
         agent = load_agent()
         with mlflow.tracing.context(enabled=None if traced else False):
             call_in_process(agent, 2, 20)
+            mlflow.flush_trace_async_logging()
+            # One caller: ten threads of this process would stand in the way of the agent that they call.
+            add(1, call_in_process(agent, 1, requests, PACE), f"{PACE:g}/s")
             for count in clients:
                 add(count, call_in_process(agent, count, requests), "as fast as it goes")
-            add(10, call_in_process(agent, 10, requests, PACE), f"{PACE:g}/s")
         mlflow.flush_trace_async_logging()
         return rows
     with service_of(way, store, folder, traced) as (url, key):
         call_service(url, key, 2, 20)
+        # The steady pace first: after the loads the store still has their traces to take.
+        add(10, call_service(url, key, 10, requests, PACE), f"{PACE:g}/s")
         for count in clients:
             add(count, call_service(url, key, count, requests), "as fast as it goes")
-        add(10, call_service(url, key, 10, requests, PACE), f"{PACE:g}/s")
     return rows
 
 
