@@ -215,6 +215,15 @@ def try_out(service: Service, keys: dict[str, str], limits: Limits, num_requests
     return Trial(guarded, rated, load, last)
 
 
+def check_guards(trial: Trial) -> None:
+    """Raises CheckFailed with the first request that was not answered as it should be."""
+    wanted = zip([*GUARDED, "a feedback"], [*EXPECTED, "200"], [*trial.guarded, trial.rated], strict=True)
+    for name, expected, answer in wanted:
+        if answer.status != expected:
+            problem = f"{name} was answered {answer.status} and not {expected}: {answer.row()['what came back']}"
+            raise CheckFailed(problem, "uv run mlflow-serve-agent --serve, and ask it yourself")
+
+
 def run(num_requests: int, clients: int, limits: Limits) -> Outcome:
     steps, since_ms = Steps(4), int(time.time() * 1000)
     with mlflow.start_run(run_name="serve-agent") as active, TemporaryDirectory() as folder:
@@ -231,8 +240,7 @@ def run(num_requests: int, clients: int, limits: Limits) -> Outcome:
         # 2. Who is refused, and how
         steps("One request of each kind")
         show_table([{"request": name, **answer.row()} for name, answer in zip(GUARDED, trial.guarded, strict=True)])
-        if [answer.status for answer in trial.guarded] != list(EXPECTED) or trial.rated != "200":
-            raise CheckFailed("a guard did not do its work", "uv run mlflow-serve-agent --serve, and ask it yourself")
+        check_guards(trial)
 
         # 3. What an answer costs
         figures = trial.load.figures()

@@ -4,7 +4,6 @@ A child of a preloaded fork server starts in a second, where a cold process woul
 """
 
 import importlib.util
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from utils import curriculum
 from utils.cli import Command, show_table
 from utils.learn.status import open_store, where_to_look
 from utils.mlflow_setup import ROOT, default_tracking_uri
+from utils.short_lives import prepared_process
 
 PRELOADED = [
     "mlflow",
@@ -61,14 +61,11 @@ def run_tour(lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_typ
     """Run the lessons in order, print a line for each and a table at the end. Returns the exit status."""
     uri = tracking_uri or default_tracking_uri()
     click.echo(f"{len(lessons)} lessons with {llm_type}, into {uri}")
-    context = multiprocessing.get_context("forkserver" if os.name != "nt" else "spawn")
-    if os.name != "nt":
-        context.set_forkserver_preload(PRELOADED)
     stops = []
     with tempfile.TemporaryDirectory(prefix="mlflow-learn-tour-") as folder:
         for entry in lessons:
             click.echo(f"{entry.number}  {entry.command:<34}", nl=False)
-            stop = _visit(entry, uri, llm_type, timeout_s, context, Path(folder) / f"{entry.number}.log")
+            stop = _visit(entry, uri, llm_type, timeout_s, Path(folder) / f"{entry.number}.log")
             click.echo(f"{stop.state}, {stop.seconds:.1f} s" if stop.state == "done" else f"{stop.state}: {stop.note}")
             stops.append(stop)
     show_table(
@@ -80,7 +77,7 @@ def run_tour(lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_typ
     return 1 if failed else 0
 
 
-def _visit(entry, uri, llm_type, timeout_s, context, log: Path) -> Stop:  # type: ignore[no-untyped-def]
+def _visit(entry: curriculum.Lesson, uri: str, llm_type: str, timeout_s: int, log: Path) -> Stop:
     """Run one lesson in a child process, then ask the store for its evidence."""
     if entry.extra and not importlib.util.find_spec(EXTRA_MODULES[entry.extra]):
         return Stop(entry, "skipped", 0.0, f"needs uv sync --extra {entry.extra}")
@@ -88,7 +85,7 @@ def _visit(entry, uri, llm_type, timeout_s, context, log: Path) -> Stop:  # type
     if entry.uses_llm:
         flags += ["--llm-type", llm_type]
     started, since_ms = time.perf_counter(), int(time.time() * 1000)
-    child = context.Process(target=_child, args=(entry.number, flags, str(log)))
+    child = prepared_process(_child, (entry.number, flags, str(log)), PRELOADED)
     child.start()
     child.join(timeout_s)
     seconds = time.perf_counter() - started

@@ -89,9 +89,17 @@ def ask(client: httpx.Client, key: str, body: Mapping[str, Any], path: str = "/i
     headers = reply.headers
     streamed = headers.get("content-type", "").startswith("text/event-stream")
     parts = [line.removeprefix("data: ") for line in lines if line.startswith("data: {")] if streamed else []
-    read = [json.loads(part) for part in parts] if streamed else json.loads("".join(lines) or "null")
+    read = [json.loads(part) for part in parts] if streamed else read_body("".join(lines))
     version, trace_id = headers.get("x-agent-version", ""), headers.get("x-trace-id", "")
     return Answer(str(reply.status_code), ms, first_ms or ms, begun, version, trace_id, read)
+
+
+def read_body(text: str) -> Any:
+    """JSON, or in the shape of a refusal what a web server says by itself where the app did not get to answer."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return {"detail": text}
 
 
 def send_load(
@@ -133,7 +141,7 @@ def try_guards(url: str, keys: Mapping[str, str], question: str, max_body_bytes:
             named = {"authorization": f"Bearer {key}"} if key else {}
             reply = client.post(path, content=content, headers={"content-type": "application/json", **named})
             ms = (time.perf_counter() - clock) * 1000
-            return Answer(str(reply.status_code), ms, ms, begun, body=reply.json())
+            return Answer(str(reply.status_code), ms, ms, begun, body=read_body(reply.text))
 
         good = json.dumps(question_body(question)).encode()
         answers = [ask(client, ada, question_body(question)), ask(client, ada, question_body(question, stream=True))]
@@ -158,10 +166,10 @@ EXPECTED = ("200", "200", "401", "401", "403", "413", "422", "422", "429", "200"
 
 @dataclass(frozen=True)
 class Trial:
-    """guarded: by GUARDED. rated: the status of a feedback. last: the requests during the stop."""
+    """guarded: by GUARDED. rated: what came back on a feedback. last: the requests during the stop."""
 
     guarded: list[Answer]
-    rated: str
+    rated: Answer
     load: Load
     last: Load
 
@@ -171,9 +179,10 @@ class Trial:
         return sum(answer.status not in ("200", "429", REFUSED) for answer in self.last.answers)
 
 
-def send_json(url: str, key: str, path: str, body: Mapping[str, Any]) -> str:
-    """The status of a POST."""
-    return str(httpx.post(f"{url}{path}", json=body, headers={"authorization": f"Bearer {key}"}).status_code)
+def send_json(url: str, key: str, path: str, body: Mapping[str, Any]) -> Answer:
+    """One POST on a connection of its own."""
+    with httpx.Client(base_url=url, timeout=120) as client:
+        return ask(client, key, body, path)
 
 
 def stop_under_load(
