@@ -143,12 +143,8 @@ def help_pages(_folder: Path) -> list[Figure]:
 def tour(folder: Path) -> list[Figure]:
     """All lessons with mock in one store, each a process."""
     begun = time.monotonic()
-    command = [
-        str(Path(sys.executable).with_name("mlflow-learn")),
-        "tour",
-        "--tracking-uri",
-        f"sqlite:///{folder}/tour.db",
-    ]
+    learn = str(Path(sys.executable).with_name("mlflow-learn"))
+    command = [learn, "--tracking-uri", f"sqlite:///{folder}/tour.db", "tour"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     minutes = (time.monotonic() - begun) / 60
     taken = {found["number"]: float(found["seconds"]) for found in TOUR_LINE.finditer(done.stdout)}

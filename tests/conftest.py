@@ -1,7 +1,6 @@
 """What the tests share: a fresh store each, one Spark session for all, and commands run as a learner runs them."""
 
 import os
-import queue
 import re
 import shutil
 import sys
@@ -10,13 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
 from click.testing import CliRunner, Result
 
 import utils  # noqa: F401  MLflow reads its environment defaults at import
+from utils.trace_queue import quick_flushes
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # labelled data and models of the workshop; not part of the project
@@ -49,20 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("spark" if needs_spark else item.path.name))
 
 
-class QuickQueue(queue.Queue):
-    """MLflow's queue of traces, which looks once a second whether it was told to stop: here twenty times."""
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        return super().get(block, timeout if timeout is None else min(timeout, 0.05))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def quick_flush() -> Iterator[None]:
-    """A flush waits for that second; the suite flushes hundreds of times. What a flush does is unchanged."""
-    from mlflow.tracing.export import async_export_queue
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(async_export_queue, "Queue", QuickQueue)
+    """The suite flushes hundreds of times, and would wait a second each time."""
+    with quick_flushes():
         yield
 
 

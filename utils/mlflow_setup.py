@@ -1,13 +1,16 @@
 """Where MLflow's data is, and whether it can be used: tracking URI, store checks, experiments, autolog switches."""
 
+import hashlib
 import logging
 import os
 import re
 import socket
 import sqlite3
 import sys
+import tempfile
 import warnings
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent  # the checkout: plain `mlflow ui` there shows the default store
 STATE_DIR = ROOT / ".mlflow-learn"  # answers, indexes, caches, checkpoints
 PROBE_SECONDS = 3
+TURN_SECONDS = 120  # another process may be creating the tables, on a busy machine
 SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 # MLflow's name → the library, which autolog has imported once it was on; some are only there with an extra.
 AUTOLOG_FLAVORS = {
@@ -45,8 +49,8 @@ def default_tracking_uri() -> str:
 def use_store(tracking_uri: str | None, experiment_name: str) -> "Experiment":
     """Point MLflow at the store and the experiment, creating both when they do not exist yet.
 
-    The store is created here, in one process, because several processes that open a SQLite store for the first time
-    at once fail.
+    The store is created here, in one process, and one command after the other: of several that open a SQLite store
+    for the first time at once, all but one fail.
 
     Raises:
         StoreError: the store is a folder of the old kind, read-only, out of date, no database, or does not answer.
@@ -60,7 +64,8 @@ def use_store(tracking_uri: str | None, experiment_name: str) -> "Experiment":
     if mlflow.get_tracking_uri() != uri:  # setting the same URI again would close the queue of traces
         mlflow.set_tracking_uri(uri)
     try:
-        return _open_experiment(experiment_name, uri)
+        with in_turn(sqlite_path(uri)) if uri.startswith("sqlite:") else nullcontext():
+            return _open_experiment(experiment_name, uri)
     except (MlflowException, ModuleNotFoundError) as error:
         raise explain(error, uri, experiment_name) from error
 
@@ -126,6 +131,17 @@ def _check_sqlite(uri: str) -> None:
             f"{path.parent / 'mlruns'} holds runs of an old file store, and {path.name} does not exist yet",
             f"uv run mlflow migrate-filestore --source {path.parent / 'mlruns'} --target {uri}   (or move it away)",
         )
+    try:
+        with in_turn(path):
+            _probe_sqlite(path)
+    except sqlite3.Error as error:
+        cure = "--tracking-uri sqlite:////a/folder/you/can/write/mlflow.db"
+        if "locked" in str(error):
+            cure = "stop the other program that writes to it, then run the command again"
+        raise StoreError(f"the store {path} cannot be written ({error})", cure) from error
+
+
+def _probe_sqlite(path: Path) -> None:
     existed = path.exists()
     try:
         with closing(sqlite3.connect(path, timeout=PROBE_SECONDS)) as connection:
@@ -133,14 +149,27 @@ def _check_sqlite(uri: str) -> None:
             # A lock alone succeeds on some read-only media.
             connection.execute("CREATE TABLE _write_probe (x)")
             connection.rollback()
-    except sqlite3.Error as error:
-        cure = "--tracking-uri sqlite:////a/folder/you/can/write/mlflow.db"
-        if "locked" in str(error):
-            cure = "stop the other program that writes to it, then run the command again"
-        raise StoreError(f"the store {path} cannot be written ({error})", cure) from error
     finally:
         if not existed and path.exists() and path.stat().st_size == 0:
             path.unlink()
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """One process after the other: of two that open a store which has no tables yet, one would fail.
+
+    Raises:
+        StoreError: another one took longer than TURN_SECONDS.
+    """
+    from filelock import FileLock, Timeout
+
+    name = hashlib.sha256(f"{Path.home()}\n{path}".encode()).hexdigest()[:16]
+    try:
+        with FileLock(Path(tempfile.gettempdir()) / f"mlflow-learn-{name}.lock", timeout=TURN_SECONDS):
+            yield
+    except Timeout as error:
+        problem = f"another command has been opening {path} for {TURN_SECONDS} s"
+        raise StoreError(problem, "stop it, then run the command again") from error
 
 
 def _check_server(uri: str) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from mlflow import MlflowClient
 from tests.conftest import ROOT
 from tests.stub_server import NEVER, closed_url, stub_server
 from utils import mlflow_setup
-from utils.mlflow_setup import StoreError, check_store, default_tracking_uri, use_store
+from utils.mlflow_setup import StoreError, check_store, default_tracking_uri, in_turn, use_store
+from utils.short_lives import run_processes
 
 LESSONS = ("tracking", "spark", "genai")
 CHECKS_A_STORE = "import sys; from utils.mlflow_setup import check_store; check_store(sys.argv[1])"
@@ -49,6 +51,21 @@ def test_the_store_and_the_experiment_are_made_where_they_do_not_exist(folder):
     use_store(f"sqlite:///{folder / 'new.db'}", "1-fundamentals")
     assert MlflowClient(f"sqlite:///{folder / 'new.db'}").get_experiment_by_name("1-fundamentals")
     assert files_in(folder) == {"new.db"}
+
+
+def test_commands_that_open_a_new_store_at_the_same_moment_all_get_it(folder):
+    uri = f"sqlite:///{folder / 'new.db'}"
+    assert run_processes(use_store, [(uri, f"{number}-at-once") for number in range(4)]) == [0] * 4
+    names = {found.name for found in MlflowClient(uri).search_experiments()}
+    assert names == {"Default", *(f"{number}-at-once" for number in range(4))}
+
+
+def test_a_command_that_never_gets_its_turn_says_so(folder, monkeypatch):
+    monkeypatch.setattr(mlflow_setup, "TURN_SECONDS", 0.1)
+    with ThreadPoolExecutor(1) as other, in_turn(folder / "new.db"):
+        failure = other.submit(refuse, f"sqlite:///{folder / 'new.db'}").result()
+    assert failure.problem.startswith(f"another command has been opening {folder / 'new.db'}")
+    assert files_in(folder) == set()
 
 
 def test_opening_it_again_keeps_the_experiment(store):

@@ -19,16 +19,9 @@ from utils.cli import Command, show_table
 from utils.learn.status import open_store, where_to_look
 from utils.mlflow_setup import ROOT, default_tracking_uri
 from utils.short_lives import prepared_process
+from utils.trace_queue import quick_flushes
 
-PRELOADED = [
-    "mlflow",
-    "mlflow.langchain",
-    "mlflow.llama_index",
-    "langchain_openai",
-    "llama_index.core",
-    "pyspark.sql",
-    "sklearn.linear_model",
-]
+PRELOADED = ["utils.learn.preloaded"]
 TAIL_LINES = 15
 EXTRA_MODULES = {
     "local": "xllamacpp",
@@ -111,7 +104,8 @@ def _child(number: str, flags: list[str], log: str) -> None:
     # finds no optional package missing, and exits with 0 in the middle of the lesson.
     if not hasattr(main_module, "__file__"):
         main_module.__file__ = str(ROOT / entry.file)
-    sys.exit(run_here(entry, flags))
+    with quick_flushes():
+        sys.exit(run_here(entry, flags))
 
 
 def _missing_evidence(entry: curriculum.Lesson, uri: str, since_ms: int) -> str:
