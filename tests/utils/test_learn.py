@@ -274,7 +274,9 @@ def test_the_tour_says_what_each_lesson_came_to(store, run_command, monkeypatch,
     documents = replace(curriculum.lesson("5.1"), tour_args=("--output-dir", str(tmp_path / "docs")))
     unheard_of = (Evidence("run", "a metric that nobody logs", filter="metrics.unheard_of > 0"),)
     monkeypatch.setattr(tour, "EXTRA_MODULES", {"optimize": "no_such_package_xyz"})
+    elsewhere = ("--output-dir", str(tmp_path / "elsewhere"))
     monkeypatch.setattr(curriculum, "LESSONS", (
+        replace(documents, command="patient", mostly_waits=True, tour_args=elsewhere),
         documents,
         replace(documents, command="wrong-flag", tour_args=("--no-such-flag",)),
         replace(documents, command="no-evidence", evidence=unheard_of),
@@ -284,6 +286,9 @@ def test_the_tour_says_what_each_lesson_came_to(store, run_command, monkeypatch,
     assert result.exit_code == 1
     said = {line.split()[1]: line.split(maxsplit=2)[2] for line in result.stdout.splitlines() if line[:5] == "5.1  "}
     assert re.fullmatch(r"done, \d+\.\d s", said["mlflow-sample-documents"])
+    begun, *_, ended = [line for line in result.stdout.splitlines() if line[:5] == "5.1  "]
+    assert begun.split(maxsplit=2)[1:] == ["patient", "goes on beside the next ones"]
+    assert re.fullmatch(r"5\.1  patient +done, \d+\.\d s", ended), "it ends the tour"
     assert said["wrong-flag"] == "failed: exit status 2"
     assert "      error: No such option" in result.stdout, "the end of what the lesson printed"
     assert said["no-evidence"] == "failed: left no a metric that nobody logs"

@@ -35,7 +35,8 @@ class Lesson:
     """One command.
 
     shows: MLflow calls that must stand in the lesson's own source. page: where the experiment shows its results in
-    mlflow ui, and look: what to look for there. tour_args: flags for the tour, besides store and model.
+    mlflow ui, and look: what to look for there. tour_args: flags for the tour, besides store and model. mostly_waits:
+    for something that has its own pace; the tour goes on meanwhile.
     """
 
     number: str
@@ -51,6 +52,7 @@ class Lesson:
     extra: str | None = None
     tour_args: tuple[str, ...] = ()
     uses_llm: bool = True
+    mostly_waits: bool = False
     docs: str = "https://mlflow.org/docs/latest/genai/"
 
     @property

@@ -266,6 +266,7 @@ LESSONS: tuple[Lesson, ...] = (
         command="mlflow-online-scoring",
         file="genai/deployment/online_scoring.py",
         page="runs",
+        mostly_waits=True,  # the server looks for traces to judge once a minute
         look="open online-scoring: sampled and scored agree; its artifacts scores.json and calls.json say the rest",
         docs="https://mlflow.org/docs/latest/genai/eval-monitor/automatic-evaluations/",
         shows=(

@@ -8,6 +8,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -54,13 +56,8 @@ def run_tour(lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_typ
     """Run the lessons in order, print a line for each and a table at the end. Returns the exit status."""
     uri = tracking_uri or default_tracking_uri()
     click.echo(f"{len(lessons)} lessons with {llm_type}, into {uri}")
-    stops = []
     with tempfile.TemporaryDirectory(prefix="mlflow-learn-tour-") as folder:
-        for entry in lessons:
-            click.echo(f"{entry.number}  {entry.command:<34}", nl=False)
-            stop = _visit(entry, uri, llm_type, timeout_s, Path(folder) / f"{entry.number}.log")
-            click.echo(f"{stop.state}, {stop.seconds:.1f} s" if stop.state == "done" else f"{stop.state}: {stop.note}")
-            stops.append(stop)
+        stops = list(_stops(lessons, lambda entry: _visit(entry, uri, llm_type, timeout_s, Path(folder))))
     show_table(
         [{"lesson": s.entry.number, "title": s.entry.title, "state": s.state, "seconds": s.seconds} for s in stops]
     )
@@ -70,13 +67,40 @@ def run_tour(lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_typ
     return 1 if failed else 0
 
 
-def _visit(entry: curriculum.Lesson, uri: str, llm_type: str, timeout_s: int, log: Path) -> Stop:
+def _stops(lessons: list[curriculum.Lesson], visit: Callable[[curriculum.Lesson], Stop]) -> Iterator[Stop]:
+    """One lesson after the other; those that mostly wait go on beside the next ones, and end the tour."""
+    beside: list[tuple[curriculum.Lesson, Future[Stop]]] = []
+    with ThreadPoolExecutor() as pool:
+        for entry in lessons:
+            begun = pool.submit(visit, entry)
+            if entry.mostly_waits and entry is not lessons[-1]:
+                click.echo(f"{_label(entry)}goes on beside the next ones")
+                beside.append((entry, begun))
+            else:
+                yield _ended(entry, begun)
+        for entry, begun in beside:
+            yield _ended(entry, begun)
+
+
+def _ended(entry: curriculum.Lesson, begun: "Future[Stop]") -> Stop:
+    click.echo(_label(entry), nl=False)
+    stop = begun.result()
+    click.echo(f"{stop.state}, {stop.seconds:.1f} s" if stop.state == "done" else f"{stop.state}: {stop.note}")
+    return stop
+
+
+def _label(entry: curriculum.Lesson) -> str:
+    return f"{entry.number}  {entry.command:<34}"
+
+
+def _visit(entry: curriculum.Lesson, uri: str, llm_type: str, timeout_s: int, folder: Path) -> Stop:
     """Run one lesson in a child process, then ask the store for its evidence."""
     if entry.extra and not importlib.util.find_spec(EXTRA_MODULES[entry.extra]):
         return Stop(entry, "skipped", 0.0, f"needs uv sync --extra {entry.extra}")
     flags = ["--tracking-uri", uri, *entry.tour_args]
     if entry.uses_llm:
         flags += ["--llm-type", llm_type]
+    log = folder / f"{entry.number}.log"
     started, since_ms = time.perf_counter(), int(time.time() * 1000)
     child = prepared_process(_child, (entry.number, flags, str(log)), PRELOADED)
     child.start()
