@@ -49,19 +49,21 @@ def shots(client: mlflow.MlflowClient) -> list[Shot]:
     """The pages that README and LEARNING_PLAN.md show."""
     ids = {experiment.name: experiment.experiment_id for experiment in client.search_experiments()}
     rag = newest_trace(client, ids["5-rag"], "trace.name = 'rag-question' AND span.type = 'RETRIEVER'")
+    team = newest_trace(client, ids["8-advanced"], "trace.name = 'multi-agent' AND span.type = 'TOOL'")
     return [
         Shot("runs.png", f"experiments/{ids['1-fundamentals']}/runs", "forest"),
         Shot("rag_trace.png", f"experiments/{ids['5-rag']}/traces?selectedEvaluationId={rag}", "rag-question",
              click=("VectorIndexRetriever.retrieve",)),
         Shot("prompt_versions.png", "prompts/sentiment", "Version 1"),
         Shot("evaluation.png", f"experiments/{ids['3-prompts']}/evaluation-runs", "version-2", click=("version-2",)),
-        Shot("overview.png", f"experiments/{ids['5-rag']}/traces", "Traces", click=("Overview",)),
+        Shot("agent_trace.png", f"experiments/{ids['8-advanced']}/traces?selectedEvaluationId={team}", "multi-agent"),
     ]  # fmt: skip
 
 
-def newest_trace(client: mlflow.MlflowClient, experiment_id: str, wanted: str) -> str:
-    found = client.search_traces(locations=[experiment_id], filter_string=wanted, max_results=1)
-    return found[0].info.trace_id
+def newest_trace(client: mlflow.MlflowClient, experiment_id: str, wanted: str, at_most_spans: int = 40) -> str:
+    """The newest that fits into a picture."""
+    found = client.search_traces(locations=[experiment_id], filter_string=wanted, max_results=20)
+    return next(trace.info.trace_id for trace in found if len(trace.data.spans) <= at_most_spans)
 
 
 def fill(uri: str) -> None:
@@ -69,7 +71,15 @@ def fill(uri: str) -> None:
     subprocess.run([sys.executable, "-m", "utils.learn", "--tracking-uri", uri, "tour"], check=True, cwd=ROOT)
 
 
-def take(address: str, wanted: list[Shot]) -> None:
+def dashboard(client: mlflow.MlflowClient, folder: str) -> Path:
+    """The page that 7.6 wrote, as a file."""
+    experiment = client.get_experiment_by_name("7-production")
+    wanted = "tags.lesson = '7.6' AND attributes.run_name = 'monitor'"
+    newest = client.search_runs([experiment.experiment_id], wanted, max_results=1)[0]
+    return Path(client.download_artifacts(newest.info.run_id, "dashboard.html", folder))
+
+
+def take(address: str, wanted: list[Shot], own_page: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -86,6 +96,9 @@ def take(address: str, wanted: list[Shot]) -> None:
             page.wait_for_timeout(5_000)  # charts are drawn, side panels slide in
             page.screenshot(path=IMAGES / shot.file)
             click.echo(f"wrote images/{shot.file}")
+        page.goto(own_page.as_uri())
+        page.screenshot(path=IMAGES / "monitor.png")
+        click.echo("wrote images/monitor.png")
         browser.close()
 
 
@@ -151,7 +164,8 @@ def main(journey: bool, store: str | None) -> None:
         if not store:
             fill(uri)
         with mlflow_server(uri) as address:
-            take(address, shots(mlflow.MlflowClient(uri)))
+            client = mlflow.MlflowClient(uri)
+            take(address, shots(client), dashboard(client, folder))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     uv run python benchmarks/refresh_plan.py            # all of it: every lesson with the mock model, some minutes
     uv run python benchmarks/refresh_plan.py --check    # exits 1 when an output has other lines than the plan shows
-    uv run python benchmarks/refresh_plan.py --only mlflow-prompt-ab-test    # the outputs of one command
+    uv run python benchmarks/refresh_plan.py --only mlflow-prompt-ab-test    # the outputs of one command; repeatable
     uv run python benchmarks/refresh_plan.py --lists    # only goals, exercises, README's table; runs nothing
 
 Markers: `<!-- output: COMMAND -->`, `<!-- goals: KIND MODULE -->` (or `all`), `<!-- exercises: MODULE -->` and
@@ -19,7 +19,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +31,7 @@ from utils.exercises import EXERCISES
 from utils.goals import Goal, goals_of
 from utils.learn.doctor import PACKAGES
 from utils.learn.tour import EXTRA_MODULES
-from utils.mlflow_setup import ROOT
+from utils.mlflow_setup import ROOT, use_store
 from utils.sample_documents import write_documents
 
 PLAN, README = ROOT / "LEARNING_PLAN.md", ROOT / "README.md"
@@ -110,7 +110,8 @@ def exercise_list(found: re.Match[str]) -> str:
     return "".join(
         f"- **{exercise.id}** {exercise.title}. {exercise.task} "
         f"Write in `{exercise.file}`, run `uv run {exercise.command}`; "
-        f"`uv run mlflow-learn check {exercise.id}` says what is missing.\n"
+        f"`uv run mlflow-learn check {exercise.id}` says what is missing; it is done when the store holds "
+        f"{exercise.proof}.\n"
         for exercise in EXERCISES
         if exercise.lesson.module.number == int(found["module"])
     )
@@ -153,14 +154,16 @@ def missing_extra(command: str) -> str | None:
     return extra if extra and not importlib.util.find_spec(EXTRA_MODULES[extra]) else None
 
 
-def with_outputs(text: str, only: str = "") -> str:
-    """Run every command of the plan, or those of one program, one after the other in one new store."""
+def with_outputs(text: str, only: Collection[str] = ()) -> str:
+    """Run every command of the plan, or those of some programs, one after the other in one new store."""
     with tempfile.TemporaryDirectory(prefix="plan-") as name:
         folder = Path(name).resolve()
         write_documents(folder / "documents")  # a checkout has them
+        for module in curriculum.MODULES:  # so that their ids, which addresses hold, do not depend on what is run
+            use_store(f"sqlite:///{folder}/mlflow.db", module.experiment)
 
         def block(found: re.Match[str]) -> str:
-            if only and only not in found["command"].split():
+            if only and not set(only) & set(found["command"].split()):
                 return found["body"]
             if extra := missing_extra(found["command"]):
                 click.echo(f"not run, its output stays as it is: {found['command']} (needs uv sync --extra {extra})")
@@ -191,8 +194,8 @@ def stale(old: str, new: str) -> list[str]:
     help="Write nothing; exit 1 when an output or a list has other lines (those of a missing extra are named).",
 )
 @click.option("--lists", "only_lists", is_flag=True, help="Only the lists of goals and exercises; runs nothing.")
-@click.option("--only", default="", metavar="PROGRAM", help="Run the commands of one program; the rest stays.")
-def main(check: bool, only_lists: bool, only: str) -> None:
+@click.option("--only", multiple=True, metavar="PROGRAM", help="Run the commands of this program; the rest stays.")
+def main(check: bool, only_lists: bool, only: tuple[str, ...]) -> None:
     """Refresh the outputs, the lists and the versions in LEARNING_PLAN.md."""
     old = PLAN.read_text(encoding="utf-8")
     new = with_lists(old)

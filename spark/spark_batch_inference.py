@@ -12,6 +12,8 @@ Change:   --model mock-large; is a batch of 20 worth it now?
 Docs:     https://mlflow.org/docs/latest/ml/tracking/
 """
 
+import hashlib
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -115,14 +117,17 @@ def open_caller(question: Question) -> Iterator[Any]:
 def write_spans(
     session: "SparkSession", root: LiveSpan, question: Question, folder: JobFolder, job: str, share: float
 ) -> int:
-    """One child span for each call of this job that belongs to the sample, with its true times. Returns how many."""
+    """One child span for each call of this job that belongs to the sample, with its true times. Returns how many.
+
+    A call whose reply could not be read is an ERROR with that reply.
+    """
     written = 0
-    sampled = folder.lines(session, job).where(f"size(texts) > 0 AND crc32(texts[0]) < {share * 2**32:.0f}")
-    for row in sampled.toLocalIterator():
+    lines = folder.lines(session, job).selectExpr("*", "if(size(texts) > 0, texts, asked) AS about")
+    for row in lines.where(f"crc32(about[0]) < {share * 2**32:.0f}").toLocalIterator():
         for call in row.calls:
             span = mlflow.start_span_no_context(
                 "chat", span_type=SpanType.CHAT_MODEL, parent_span=root,
-                inputs={"messages": question.messages(tuple(row.texts))},
+                inputs={"messages": question.messages(tuple(row.about))},
                 attributes={SpanAttributeKey.MODEL: question.settings.model}, start_time_ns=call.started_ns,
             )  # fmt: skip
             if call.error:
@@ -131,7 +136,8 @@ def write_spans(
                 if row.prompt_tokens is not None:
                     counts = {"input_tokens": row.prompt_tokens, "output_tokens": row.completion_tokens}
                     span.set_attribute(SpanAttributeKey.CHAT_USAGE, counts | {"total_tokens": sum(counts.values())})
-                span.end(outputs=list(row.answers), end_time_ns=call.ended_ns)
+                unread = SpanStatus(SpanStatusCode.ERROR, row.error) if row.error else None
+                span.end(outputs=row.reply or list(row.answers), status=unread, end_time_ns=call.ended_ns)
             written += 1
     return written
 
@@ -175,7 +181,9 @@ def infer(
         seconds = time.perf_counter() - started
         # 3. Every row with its answer, written before anything is computed from it
         frame.join(folder.answers(session), "text", "left").write.mode("overwrite").parquet(folder.result)
-        metrics = {"texts_kept": kept, **figures(session, folder, job, question.settings, question.labels, seconds)}
+        metrics = {"texts_kept": kept, **figures(session, folder, job, question.settings, rows, seconds)}
+        if not kept:  # a job that found answers did not take this time for all its rows
+            metrics["rows_per_second"] = metrics["rows"] / seconds
         metrics["llm_spans"] = write_spans(session, root, question, folder, job, share)
         root.set_inputs({"rows": metrics["rows"], "rows_per_call": limits.rows_per_call})
         root.set_outputs(metrics)
@@ -198,11 +206,17 @@ def prepare(llm: Backend, rows: BatchRows, plan: Plan) -> tuple[Question, dict[i
     prompts = [mlflow.genai.load_prompt(uri, cache_ttl_seconds=0) for uri in (one, several)]
     decided: dict[str, Any] = {
         "model": f"{llm.llm_type} {llm.model}", "temperature": llm.settings.temperature, "rows": rows.fingerprint,
-        "labels": list(rows.labels), "prompts": [f"{prompt.name}/{prompt.version}" for prompt in prompts],
+        "labels": list(rows.labels), "prompts": [prompt_key(prompt) for prompt in prompts],
     }  # fmt: skip
     folders = {size: plan.folder(size, decided | {"rows_per_call": size}) for size in plan.rows_per_call}
     mlflow.log_params({**decided, "description": rows.description, "max_requests_per_minute": plan.per_minute})
     return Question(llm.settings, prompts[0].template, prompts[1].template, rows.labels), folders
+
+
+def prompt_key(prompt: Any) -> str:
+    """Name and version, and what the version says: another store may have another prompt under the same number."""
+    said = json.dumps(prompt.template, sort_keys=True)
+    return f"{prompt.name}/{prompt.version} {hashlib.sha256(said.encode()).hexdigest()[:8]}"
 
 
 def run(llm: Backend, rows: BatchRows, spark: SparkOptions, plan: Plan) -> Outcome:
@@ -236,13 +250,14 @@ def show_ways(ways: list[dict[str, Any]]) -> None:
 
 def row(size: int, metrics: dict[str, float]) -> dict[str, Any]:
     """One line of the table that sets numbers of rows per call side by side."""
-    cost, accuracy = metrics.get("cost_usd"), metrics.get("accuracy")
+    cost, accuracy = metrics.get("total_cost_usd"), metrics.get("accuracy")
+    tokens = metrics["prompt_tokens"] + metrics["completion_tokens"] if "prompt_tokens" in metrics else None
     interval = f"{metrics['accuracy_low']:.3f} to {metrics['accuracy_high']:.3f}" if accuracy is not None else None
     return {
         "rows per call": size, "calls": metrics["llm_calls"], "unreadable": metrics["unreadable_batches"],
-        "tokens": metrics["prompt_tokens"] + metrics["completion_tokens"],
+        "tokens": tokens,
         "USD per million rows": None if cost is None else cost / metrics["rows"] * 1e6,
-        "accuracy": accuracy, "95 % interval": interval, "rows/s": metrics["rows_per_second"],
+        "accuracy": accuracy, "95 % interval": interval, "rows/s": metrics.get("rows_per_second"),
     }  # fmt: skip
 
 

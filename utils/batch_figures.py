@@ -8,29 +8,32 @@ from utils.pricing import Usage, cost_usd
 from utils.sentiment_job import parse_label
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     from utils.batch_journal import JobFolder
+    from utils.batch_rows import BatchRows
     from utils.llm_backends import BackendSettings
 
 
 def figures(
-    session: "SparkSession", folder: "JobFolder", job: str, settings: "BackendSettings", labels: tuple[str, ...],
+    session: "SparkSession", folder: "JobFolder", job: str, settings: "BackendSettings", rows: "BatchRows",
     seconds: float,
 ) -> dict[str, float]:  # fmt: skip
-    """Rows, calls of this job, tokens, cost (USD), speed, and the accuracy of labelled rows with its interval.
+    """Rows, calls, tokens, cost (USD), seconds, and the accuracy of labelled rows with its interval.
 
-    A row that failed, or whose answer names no label, counts as wrong. Costs are left out where tokens are not counted
-    or the price is not known.
+    `total_…` counts all jobs of the folder, those that were interrupted, too; the rest is this job's. A row that
+    failed, or whose answer names no label, counts as wrong. Tokens and costs are left out where the server did not
+    count the tokens of every call, costs also where the price is not known.
     """
-    found = quality(session, folder, labels) | spent(session, folder, job)
-    found |= {"seconds": seconds, "rows_per_second": found["rows"] / seconds}
-    if not found.pop("uncounted"):
-        paid = cost(found["prompt_tokens"], found["completion_tokens"], settings)
-        alone = cost(found["row_prompt_tokens"], found["row_completion_tokens"], settings)
-        if paid is not None and alone is not None:
-            found |= {"cost_usd": paid, "cost_without_deduplication_usd": alone}
-    found.pop("row_prompt_tokens"), found.pop("row_completion_tokens")
+    found = quality(session, folder, rows) | {"seconds": seconds} | spent(session, folder, job)
+    counted = not found.pop("uncounted")
+    tokens = {name: found.pop(name) for name in list(found) if name.endswith("_tokens")}
+    if counted:
+        found |= {name: count for name, count in tokens.items() if not name.startswith("row_")}
+        spendings = {"cost_usd": "", "total_cost_usd": "total_", "cost_without_deduplication_usd": "row_"}
+        for name, of in spendings.items():
+            usd = cost(tokens[f"{of}prompt_tokens"], tokens[f"{of}completion_tokens"], settings)
+            found |= {} if usd is None else {name: usd}
     peak = own_peak_mb()
     return found | ({"driver_peak_mb": peak} if peak else {})
 
@@ -39,10 +42,15 @@ def cost(prompt_tokens: float, completion_tokens: float, settings: "BackendSetti
     return cost_usd(Usage(round(prompt_tokens), round(completion_tokens)), settings.model, settings.llm_type)
 
 
-def quality(session: "SparkSession", folder: "JobFolder", labels: tuple[str, ...]) -> dict[str, float]:
-    """Of every row of the result. row_…_tokens: what they would have taken, had no two rows shared an answer."""
+def quality(session: "SparkSession", folder: "JobFolder", drawn_rows: "BatchRows") -> dict[str, float]:
+    """Of every row of the result. row_…_tokens: what they would have taken, had no two rows shared an answer.
+
+    The interval is Wilson's for as many independent rows as there are (Kish's effective number, n² / Σ nᵢ² over what
+    was drawn): a text that stands in a hundred rows is right or wrong in all of them.
+    """
     from pyspark.sql import functions as F
 
+    labels = drawn_rows.labels
     named = F.udf(lambda answer: parse_label(answer, labels), "string")
     rows = session.read.parquet(folder.result)
     # Few distinct answers: their label is read once each, and joined.
@@ -61,22 +69,29 @@ def quality(session: "SparkSession", folder: "JobFolder", labels: tuple[str, ...
     found = {name: value or 0 for name, value in row.asDict().items()}
     right, labelled = int(found.pop("right")), int(found.pop("labelled"))
     if labelled:
-        low, high = wilson_interval(right, labelled)
+        groups = rows.where("label is not null").groupBy(F.expr(drawn_rows.drawn)).count()
+        squares: Any = groups.agg(F.sum(F.col("count") * F.col("count"))).first()
+        effective = max(1, round(labelled**2 / squares[0]))
+        low, high = wilson_interval(round(right / labelled * effective), effective)
         found |= {"accuracy": right / labelled, "accuracy_low": low, "accuracy_high": high}
+        found["independent_rows"] = effective
     return found
 
 
 def spent(session: "SparkSession", folder: "JobFolder", job: str) -> dict[str, float]:
-    """Calls and tokens of this job alone; `total_calls` of those before it in the folder, too."""
+    """Calls and tokens of this job, and `total_…` of all jobs of the folder. uncounted: replies without tokens."""
     from pyspark.sql import functions as F
 
-    lines = folder.lines(session, job)
-    row: Any = lines.agg(
-        F.coalesce(F.sum(F.size("calls")), F.lit(0)).alias("llm_calls"),
-        F.coalesce(F.sum(F.expr("int(size(texts) = 0)")), F.lit(0)).alias("unreadable_batches"),
-        F.coalesce(F.sum("prompt_tokens"), F.lit(0)).alias("prompt_tokens"),
-        F.coalesce(F.sum("completion_tokens"), F.lit(0)).alias("completion_tokens"),
-        F.coalesce(F.sum(F.expr("int(error is null and prompt_tokens is null)")), F.lit(0)).alias("uncounted"),
-    ).first()
-    total: Any = folder.lines(session).agg(F.coalesce(F.sum(F.size("calls")), F.lit(0))).first()
-    return {**row.asDict(), "total_calls": int(total[0])}
+    def sums(lines: "DataFrame") -> dict[str, int]:
+        wanted = {
+            "calls": "size(calls)", "unreadable_batches": "int(size(texts) = 0)", "prompt_tokens": "prompt_tokens",
+            "completion_tokens": "completion_tokens",
+            "uncounted": "int(error is null and prompt_tokens is null)",
+        }  # fmt: skip
+        row: Any = lines.agg(*(F.expr(f"coalesce(sum({sql}), 0)").alias(name) for name, sql in wanted.items())).first()
+        return row.asDict()
+
+    own, total = sums(folder.lines(session, job)), sums(folder.lines(session))
+    own["llm_calls"] = own.pop("calls")
+    totals = {f"total_{name}": total[name] for name in ("calls", "prompt_tokens", "completion_tokens")}
+    return {**own, **totals, "uncounted": total["uncounted"]}

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 ANSWERS, ROWS, RESULT, SETTINGS, FINISHED = "answers", "rows", "result", "job.json", "finished.json"
 LINE = (
     "texts array<string>, answers array<string>, error string, "
-    "calls array<struct<started_ns: long, ended_ns: long, error: string>>, prompt_tokens long, completion_tokens long"
+    "calls array<struct<started_ns: long, ended_ns: long, error: string>>, prompt_tokens long, completion_tokens long, "
+    "asked array<string>, reply string"
 )
 PATIENCE_S = 120  # with workers of a killed driver that still wait for replies: what they write is paid for
 
@@ -45,7 +46,8 @@ class JournalWriter:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def write(self, **line: Any) -> None:
-        """One call: `texts` that it answers (none, if it answers none), `answers`, `error`, `calls`, tokens."""
+        """One call: `texts` that it answers (none, if it answers none), `answers`, `error`, `calls`, tokens; `asked`
+        and `reply` where the reply could not be read."""
         with self._lock:
             os.write(self._file, f"{json.dumps(line)}\n".encode())
 

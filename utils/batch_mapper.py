@@ -115,14 +115,14 @@ def ask_and_keep(call: Callable[[Texts], BatchReply], journal: JournalWriter, te
         keep(journal, texts, outcome)
         return len(outcome.calls)
     error = f"BadReply: {len(reply.answers)} answers for {len(texts)} rows"
-    keep(journal, texts if len(texts) == 1 else (), outcome, error)
+    keep(journal, texts if len(texts) == 1 else (), outcome, error, asked=texts)
     made = len(outcome.calls)
     if len(texts) > 1:
         made += sum(ask_and_keep(call, journal, (text,), max_attempts) for text in texts)
     return made
 
 
-def keep(journal: JournalWriter, texts: Texts, outcome: Outcome, error: str | None = None) -> None:
+def keep(journal: JournalWriter, texts: Texts, outcome: Outcome, error: str | None = None, asked: Texts = ()) -> None:
     reply: Any = outcome.reply
     problem = error or outcome.error
     journal.write(
@@ -132,4 +132,6 @@ def keep(journal: JournalWriter, texts: Texts, outcome: Outcome, error: str | No
         calls=outcome.calls,
         prompt_tokens=reply.prompt_tokens if reply else None,
         completion_tokens=reply.completion_tokens if reply else None,
+        asked=list(asked),
+        reply=reply.text if asked else None,
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FIRST_ORDER = 100_000
 SPREAD = 7_919  # a prime: the repeated orders are not the neighbours of the repeating rows
 COLUMNS = "id string, text string, label string"
+REVIEW = "regexp_replace(text, '^Order [0-9]+: ', '')"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class BatchRows:
     """DataFrame[id, text, label (null where none is known)] by `frame`; the driver never holds made-up rows.
 
     fingerprint: the same for the same rows. duplicates: share of made-up rows whose text stands in an earlier row.
+    drawn: the SQL expression of what was drawn independently: the review behind an order, or a text. Rows that share
+    it say nothing new about the accuracy.
     """
 
     count: int
@@ -29,6 +32,7 @@ class BatchRows:
     fingerprint: str
     labels: tuple[str, ...]
     duplicates: float = 0.0
+    drawn: str = "text"
     own: "pd.DataFrame | None" = None
 
     def frame(self, session: "SparkSession", count: int | None = None) -> "DataFrame":
@@ -70,7 +74,7 @@ def open_rows(source: InputOptions, num_rows: int, duplicates: float) -> BatchRo
 
     if source.input is None:
         description = f"{num_rows:,} orders with a sample review each, {duplicates:.0%} of them repeated"
-        return BatchRows(num_rows, description, f"orders {num_rows} {duplicates}", LABELS, duplicates)
+        return BatchRows(num_rows, description, f"orders {num_rows} {duplicates}", LABELS, duplicates, REVIEW)
     found = read_rows(source.input, source.text_column, source.label_column)
     frame = found.frame if "label" in found.frame else found.frame.assign(label=None)
     known = tuple(sorted(found.frame["label"].unique())) if "label" in found.frame else LABELS
@@ -82,5 +86,5 @@ def open_rows(source: InputOptions, num_rows: int, duplicates: float) -> BatchRo
         f"{digest} {source.text_column} {source.label_column}",
         LABELS if set(known) <= set(LABELS) else known,
         float(frame["text"].duplicated().mean()),
-        frame[["id", "text", "label"]],
+        own=frame[["id", "text", "label"]],
     )

@@ -36,7 +36,8 @@ class Classifier(Protocol):
 class Settings:
     """What makes two trainings the same one: a resumed training has to agree in all of it.
 
-    A head has an embedding and hidden neurons; LoRA has a transformer, the digest of its weights, and a rank.
+    rows says it in words, and rows_digest which rows they are. A head has an embedding and hidden neurons; LoRA has a
+    transformer, the digest of its weights, and a rank.
     """
 
     embedding: str | None
@@ -46,6 +47,7 @@ class Settings:
     seed: int
     checkpoint_every: int
     rows: str
+    rows_digest: str
     lora: str | None = None
     lora_digest: str | None = None
     rank: int | None = None

@@ -3,6 +3,8 @@
 They are plainer than the sample reviews (utils/reviews.py) and share no text with them.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,11 @@ class Parts:
     report: "pd.DataFrame"
     labels: tuple[str, ...]
     description: str
+
+    def digest(self) -> str:
+        """The same for the same rows in the same parts: 16 hex digits."""
+        rows = [part[["text", "label"]].to_numpy().tolist() for part in (self.train, self.choose, self.report)]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def load_training_reviews() -> "pd.DataFrame":
@@ -58,6 +65,9 @@ def split_rows(source: InputOptions, held_out: int, seed: int) -> Parts:
             raise InputError(f"{name} has {len(pool):,} different texts, none left to learn from", "--held-out 40")
         _check_size(held_out, pool["label"].nunique(), len(pool) - held_out)
         train, held = train_test_split(pool, test_size=held_out, stratify=pool["label"], random_state=seed)
+        if missing := sorted(set(pool["label"]) - set(train["label"])):
+            problem = f"of the {len(train)} rows left to learn from none has the label {missing[0]}"
+            raise InputError(problem, "--held-out N, fewer")
     labels = tuple(sorted(pool["label"].unique()))
     counts = held["label"].value_counts().reindex(labels, fill_value=0)
     if counts.min() < 2:

@@ -227,17 +227,16 @@ def look_once(llm: Backend | None, wanted: Watched) -> tuple[Outcome, Look]:
     now_ms = time.time() * 1000
     window_ms = now_ms - wanted.window_minutes * 60_000
     since_ms = window_ms - wanted.baseline_minutes * 60_000
+    traces = find_traces(experiment.experiment_id, since_ms, wanted.further)
+    served = read_served(traces, SCORERS)
+    if not any(each.begun_ms >= window_ms for each in served):
+        problem = f"{wanted.experiment} has no request in the last {wanted.window_minutes:g} minutes"
+        raise InputError(problem, "--window-minutes 1440")
     with mlflow.start_run(run_name="monitor") as active:
-        traces = find_traces(experiment.experiment_id, since_ms, wanted.further)
         scored = score_sample(llm, traces, wanted.share) if llm else 0
-        again = find_traces(experiment.experiment_id, since_ms, wanted.further) if scored else traces
-        served = read_served(again, SCORERS)
+        if scored:
+            served = read_served(find_traces(experiment.experiment_id, since_ms, wanted.further), SCORERS)
         before, now = ([e for e in served if (e.begun_ms >= window_ms) is newer] for newer in (False, True))
-        if not now:
-            raise InputError(
-                f"{wanted.experiment} has no request in the last {wanted.window_minutes:g} minutes",
-                "--window-minutes 1440",
-            )
         look = compare(wanted.experiment, before, now, (window_ms, now_ms), wanted)
         click.echo(f"{len(now)} requests in {wanted.window_minutes:g} minutes, {len(before)} before them"
                    f"{'' if before else ' (nothing to compare with: only limits)'}; {scored} scored now")  # fmt: skip
@@ -246,13 +245,20 @@ def look_once(llm: Backend | None, wanted: Watched) -> tuple[Outcome, Look]:
 
 
 def watch(llm: Backend | None, wanted: Watched, every_seconds: float | None) -> Outcome:
-    """One look, or looks without end until one raises an alert.
+    """One look, or looks without end until one raises an alert; a quiet hour, or a store that is away, ends nothing.
 
     Raises:
         CheckFailed: an alert fired.
     """
     while True:
-        outcome, look = look_once(llm, wanted)
+        try:
+            outcome, look = look_once(llm, wanted)
+        except (InputError, MlflowException) as error:
+            if every_seconds is None:
+                raise
+            click.echo(f"no look: {str(error).splitlines()[0]}", err=True)
+            time.sleep(every_seconds)
+            continue
         if look.alerts:
             named = list(dict.fromkeys(trace_id for alert in look.alerts for trace_id in alert.trace_ids[:2]))
             problem = f"{', '.join(look.kinds)}: {wanted.experiment} has changed, see {', '.join(named[:4])}"

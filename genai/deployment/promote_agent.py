@@ -173,7 +173,11 @@ def roll_back() -> tuple[str, str, float]:
         raise InputError(
             "production has pointed at one version only: there is no way back", "uv run mlflow-promote-agent"
         )
-    move(PRODUCTION, before, "rolled back")
+    try:
+        move(PRODUCTION, before, "rolled back")
+    except MlflowException as error:
+        problem = f"version {before} of {NAME}, the one before, is gone"
+        raise InputError(problem, "uv run mlflow-promote-agent --history, and --candidate N") from error
     now = number_of(version_of(PRODUCTION))
     took_ms = (time.monotonic() - begun) * 1000
     if now != before:

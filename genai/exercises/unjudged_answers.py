@@ -1,8 +1,8 @@
 """6.2a Count what a scorer could not judge, instead of averaging it in.
 
 A scorer compares the number in an answer with the right one. Some answers hold no number, and some hold two, so it
-cannot judge these. Write it so that it raises there, run it over all answers with mlflow.genai.evaluate, and log the
-share of right answers among those that were judged, beside how many were judged and how many were not.
+cannot judge these. Let it raise an error there, run it over all answers with mlflow.genai.evaluate, and log the share
+of right answers among those that were judged, beside how many were judged and how many were not.
 
 Run it:   uv run python genai/exercises/unjudged_answers.py
 Check:    uv run mlflow-learn check 6.2a

@@ -203,9 +203,9 @@ def register_best(run: Run, name: str) -> tuple[LoggedModel, str]:
     return best, str(registered.version)
 
 
-def report_best(best: LoggedModel, data: Data, settings: Settings) -> tuple[float, tuple[float, float]]:
+def report_best(best: LoggedModel, version: str, data: Data, settings: Settings) -> tuple[float, tuple[float, float]]:
     """The registered version, loaded as anybody would load it, on rows that chose nothing."""
-    loaded = load(f"models:/{registered_name(settings)}@best", settings)
+    loaded = load(f"models:/{registered_name(settings)}/{version}", settings)
     right = int((loaded.predict(data.report.inputs) == data.report.labels).sum())
     accuracy, interval = right / len(data.report.labels), wilson_interval(right, len(data.report.labels))
     metrics = {"report_accuracy": accuracy, "report_accuracy_low": interval[0], "report_accuracy_high": interval[1]}
@@ -223,7 +223,8 @@ def run(data: Data, settings: Settings, max_epochs: int, patience: int, resume: 
         # 1. Epochs; the id comes first, since whoever kills the training needs it
         click.echo(f"      Run {active.info.run_id}: --resume goes on from its newest checkpoint")
         epochs = list(train(active, data, settings, max_epochs, patience, resumed=resume is not None))
-        last = epochs[-1][0] if epochs else 0
+        # A training that was killed after its last epoch has none left.
+        last = epochs[-1][0] if epochs else max(map(epoch_of, checkpoints(active)))
         steps(f"Trained up to epoch {last}" + (" (early stop)" if last < max_epochs else ""))
 
         # 2. The curves, read back from the store
@@ -240,7 +241,7 @@ def run(data: Data, settings: Settings, max_epochs: int, patience: int, resume: 
               f"epoch {epoch_of(best)}, registered as {name} version {number}, alias best")  # fmt: skip
 
         # 4. Loaded from the registry, on rows that neither training nor choice has seen
-        accuracy, interval = report_best(best, data, settings)
+        accuracy, interval = report_best(best, number, data, settings)
         mlflow.log_metrics({"best_epoch": epoch_of(best), "last_epoch": last})
         steps(f"On {len(data.report.labels)} other rows: {accuracy:.3f} right ({interval[0]:.3f} to {interval[1]:.3f})")
     shown = [step for step in sorted(histories["train_loss"]) if step % settings.checkpoint_every == 0]
@@ -276,7 +277,7 @@ def main(
         raise InputError(f"{max_epochs} epochs leave no checkpoint", f"--max-epochs {checkpoint_every} or more")
     refuse_mixed(hidden, lora, rank, embedding)
     parts = split_rows(source, held_out, seed)
-    shared = (batch_size, seed, checkpoint_every, parts.description)
+    shared = (batch_size, seed, checkpoint_every, parts.description, parts.digest())
     if lora is None:
         named = f"{embedding.embed_type or 'lexical'} {embedding.embed_model or ''}".strip()
         settings = Settings(named, hidden or 32, learning_rate or 0.003, *shared)

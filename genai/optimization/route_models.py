@@ -45,7 +45,7 @@ Answer with the label and your confidence from 0 to 1: label, confidence
 
 Review: {{text}}"""
 ANSWER = "Answer the question from the context only, in one sentence.\n\nContext:\n{{text}}\n\nQuestion: {{question}}"
-NUMBER = re.compile(r"(?<![\d.])(?:0?\.\d+|[01](?:\.\d+)?)(?![\d.])")
+NUMBER = re.compile(r"(?<![\d.])(?:0?\.\d+|[01](?:\.\d+)?)(?!\d|\.\d)")
 FOLDS = 5
 # For scale only: other models, other tasks, another measure of quality (MT Bench).
 ROUTELLM = "RouteLLM: costs lower by up to 85 % at 95 % of GPT-4's quality on MT Bench (arXiv 2406.18665, its README)"

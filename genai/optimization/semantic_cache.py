@@ -58,8 +58,9 @@ HOURS = 3600  # seconds
 SHOWN, SHOWN_EVERY = 3, 5  # wrong answers, thresholds: for the terminal
 SHOWN_FIGURES = (
     "threshold", "hit_rate", "false_hit_rate", "precision", "requests", "answered_by_model", "declined_not_kept",
-    "hits_identical", "hits_similar", "hits_similar_wrong", "share_saved", "share_saved_by_similar",
-    "saved_usd_per_1000_requests", "model_seconds", "saved_seconds", "lookup_ms_mean",
+    "hits_identical", "hits_similar", "hits_similar_first", "hits_similar_wrong",
+    "share_saved", "share_saved_by_similar", "saved_usd_per_1000_requests", "model_seconds", "saved_seconds",
+    "lookup_ms_mean",
 )  # fmt: skip
 
 
@@ -281,8 +282,9 @@ def main(
 
         def open_cache(prompt: PromptVersion, clock: Callable[[], float] = time.time) -> SemanticCache:
             facts = sorted({(each.question, each.facts) for each in questions})
-            asked = (llm.llm_type, llm.model, llm.settings.temperature, prompt.name, prompt.version)
-            scope = scope_of(*asked, embed_type, model.model_name, facts)
+            asked = (llm.llm_type, llm.model, llm.settings.temperature, prompt.name, prompt.version, prompt.template)
+            server = "" if llm.llm_type in ("mock", "local") else llm.settings.base_url  # theirs is another each time
+            scope = scope_of(*asked, server, embed_type, model.model_name, facts)
             path, age = cache_file or Path(folder) / "cache.sqlite", plan.expire_hours * HOURS
             return SemanticCache(path, scope, max_entries=max_entries, max_age_s=age, clock=clock)
 

@@ -104,7 +104,7 @@ def test_the_best_by_the_held_out_rows_is_the_registered_one_and_only_it_is_repo
 
 def test_a_checkpoint_that_is_loaded_goes_on_exactly_as_the_head_it_was_made_from(run, data):
     """Weights, optimiser and order of the rows: the next epochs are the same to the last digit."""
-    settings = Settings("lexical", 8, 0.003, 16, 7, 3, "")
+    settings = Settings("lexical", 8, 0.003, 16, 7, 3, "", "")
     loaded, fresh = mlflow.sklearn.load_model(models()[0].model_uri), new_head(settings)
     for epoch in range(1, 4):
         train_epoch(fresh, data, settings, epoch)
@@ -143,18 +143,44 @@ def test_a_training_that_breaks_off_goes_on_and_its_curves_are_those_of_an_unbro
     assert again.exit_code == 2 and "is done" in again.stderr
 
 
-def test_a_resume_with_other_settings_is_refused(store, run_command, refused, monkeypatch):
-    def breaks(*_):
-        raise KeyboardInterrupt
+def interrupt(*_):
+    raise KeyboardInterrupt
 
+
+def test_a_resume_with_other_settings_is_refused(store, run_command, refused, monkeypatch):
     flags = ("--hidden", 4, "--checkpoint-every", 1)
-    monkeypatch.setattr(finetune_tracking, "train_epoch", breaks)
+    monkeypatch.setattr(finetune_tracking, "train_epoch", interrupt)
     assert run_command(main, *flags).exit_code == 130
     broken = only_run(MlflowClient()).info.run_id
     assert "hidden 4, not with 5" in refused(main, "--hidden", 5, "--checkpoint-every", 1, "--resume", broken)
     assert "seed 7" in refused(main, *flags, "--seed", 8, "--resume", broken)
     assert "left no checkpoint" in refused(main, *flags, "--resume", broken)
     assert only_run(MlflowClient()).info.status != "FINISHED"
+
+
+def test_a_resume_on_other_rows_is_refused(store, run_command, refused, tmp_path, monkeypatch):
+    """The file has the same name and as many rows: only one label in it is another."""
+    file = tmp_path / "own.csv"
+    lines = ["comment,verdict", *(f"Lamp {n} is {n % 3},{'abc'[n % 3]}" for n in range(60))]
+    file.write_text("\n".join(lines))
+    own = ("--input", file, "--text-column", "comment", "--label-column", "verdict", "--held-out", 20)
+    flags = (*own, "--hidden", 4, "--checkpoint-every", 1)
+    monkeypatch.setattr(finetune_tracking, "register_best", interrupt)
+    assert run_command(main, *flags, "--max-epochs", 2).exit_code == 130
+    broken = only_run(MlflowClient()).info.run_id
+    file.write_text("\n".join([*lines[:-1], "Lamp 59 is 2,a"]))
+    assert "rows_digest" in refused(main, *flags, "--max-epochs", 2, "--resume", broken)
+
+
+def test_a_training_killed_after_its_last_epoch_is_reported_with_it(store, run_command, monkeypatch):
+    flags = ("--hidden", 4, "--checkpoint-every", 1, "--max-epochs", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune_tracking, "register_best", interrupt)
+        assert run_command(main, *flags).exit_code == 130
+    broken = only_run(MlflowClient()).info.run_id
+    result = run_command(main, *flags, "--resume", broken)
+    assert "Trained up to epoch 2\n" in result.stdout, "and not by an early stop"
+    assert only_run(MlflowClient()).data.metrics["last_epoch"] == 2
 
 
 @pytest.mark.parametrize(

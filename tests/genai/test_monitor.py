@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from mlflow.entities import AssessmentSource, SpanEvent, Trace
 
@@ -204,7 +204,8 @@ def test_the_page_needs_no_network_and_hostile_text_stays_text(planted):
     assert not re.search(r"url\((?!['\"]?#)|@import", text)
 
 
-def test_watching_goes_on_until_an_alert(planted, tmp_path):
+def watched(planted: Path, tmp_path: Path, tag: str, *flags: object) -> tuple[Result, str]:
+    """Watch the traces with this tag, a second after whose beginning twelve requests fail."""
     copy = tmp_path / "watched.db"
     shutil.copy(planted, copy)
     uri = f"sqlite:///{copy}"
@@ -214,17 +215,28 @@ def test_watching_goes_on_until_an_alert(planted, tmp_path):
         from mlflow.tracing.fluent import start_span_no_context  # the store is that of the command by now
 
         for _ in range(12):
-            root = start_span_no_context("ask", tags={"quiet": "yes"}, experiment_id="1")
+            root = start_span_no_context("ask", tags={tag: "yes"}, experiment_id="1")
             root.end(status="ERROR")
 
     thread = threading.Thread(target=break_down)
     thread.start()
-    result = CliRunner().invoke(
-        main, ["--tracking-uri", uri, *map(str, NOW_FLAGS), "--filter", "tags.quiet = 'yes'", "--watch", "0.2"]
-    )
+    given = ["--tracking-uri", uri, *NOW_FLAGS, "--filter", f"tags.{tag} = 'yes'", "--watch", 0.2, *flags]
+    result = CliRunner().invoke(main, [str(each) for each in given])
     thread.join()
+    return result, uri
+
+
+def test_watching_goes_on_until_an_alert(planted, tmp_path):
+    result, uri = watched(planted, tmp_path, "quiet")
     assert result.exit_code == 1 and "errors" in result.stderr
     assert len(MlflowClient(uri).search_runs(["2"], "attributes.run_name = 'monitor'")) > 2
+
+
+def test_watching_goes_on_where_nobody_asks(planted, tmp_path):
+    result, uri = watched(planted, tmp_path, "at_night", "--max-error-rate", 0.1)
+    assert result.exit_code == 1 and "no look: " in result.stderr and "errors" in result.stderr
+    found = MlflowClient(uri).search_runs(["2"], "attributes.run_name = 'monitor'")
+    assert {run.info.status for run in found if run.info.start_time > time.time() * 1000 - 60_000} <= {"FINISHED"}
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,13 @@ def test_back_in_one_step_and_forward_by_the_same(promoted, use, run_command):
     assert len(moves) == 9 and "rolled back" in run_command(main, "--history").stdout
 
 
+def test_a_version_before_that_is_gone_is_no_way_back(promoted, use, refused):
+    client = use(promoted)
+    client.delete_model_version(NAME, "1")
+    assert "version 1 of docs-agent, the one before, is gone" in refused(main, "--rollback")
+    assert aliases(client)[PRODUCTION] == "2"
+
+
 def test_a_worse_candidate_is_refused_with_status_1_and_nothing_moves(promoted, use, run_command):
     client = use(promoted)
     done = run_command(main, "--candidate", "1", "--num-rows", 10)

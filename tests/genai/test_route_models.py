@@ -116,6 +116,9 @@ def test_a_routed_request_asks_the_large_model_only_below_the_threshold(run):
     [
         ("label", "positive, 0.85", 0.85),
         ("label", "positive (confidence: 1)", 1.0),
+        ("label", "positive, 0.95.", 0.95),
+        ("label", "negative, 1.", 1.0),
+        ("label", "version 1.2.3", 0.0),
         ("label", "positive, .5", 0.5),
         ("label", "positive, 85 %", 0.0),
         ("label", "positive", 0.0),

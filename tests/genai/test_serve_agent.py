@@ -116,6 +116,18 @@ def test_each_guard_over_http(serving):
         assert service.post().status_code == 403 and service.post(key="bob").status_code == 200
 
 
+def test_a_keys_file_that_cannot_be_read_leaves_the_keys_of_before(serving, capsys):
+    with serving() as service:
+        assert service.get("/version").status_code == 200
+        good = service.ring.path.read_text()
+        service.ring.path.write_text("[{")
+        assert [service.get("/version").status_code for _ in range(3)] == [200] * 3
+        assert service.client.get("/version", headers={"authorization": "Bearer wrong"}).status_code == 401
+        service.ring.path.write_text(good)
+        assert service.get("/version", "bob").status_code == 200
+    assert capsys.readouterr().err.count("holds no keys that can be read") == 1, "said once, not for each request"
+
+
 def test_a_key_over_its_limit_waits_and_the_others_go_on(serving):
     with serving(Limits(requests_per_minute=6, burst=3)) as service:
         assert [service.get("/version").status_code for _ in range(4)] == [200, 200, 200, 429]
@@ -403,6 +415,11 @@ def test_sigterm_under_load_finishes_refuses_and_stores_every_trace(registered, 
     # All are traced, also where a busy machine makes requests come in heaps.
     everything = own_command(registered, ring, "--burst", "5000", "--traces-per-second", "1000")
     with service_process(everything) as service:
+        upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+        asked = httpx.get(
+            f"{service.url}/invocations", headers={**upgrade, "sec-websocket-key": "dGhlIHNhbXBsZSBub24="}
+        )
+        assert asked.status_code == 401, "the guards know HTTP only, and nothing else comes in"
         steady = send_load(service.url, [key], 200, 16, lambda n: BODY, per_second=20)
         begun = time.monotonic()
         last = stop_under_load(service, [key], 16, lambda n: BODY, per_second=20)

@@ -14,6 +14,7 @@ from utils.batch_journal import ANSWERS, FINISHED, JobFolder, JournalWriter, ans
 from utils.batch_mapper import chunks
 from utils.batch_rows import made_up
 from utils.errors import InputError
+from utils.evaluation import wilson_interval
 from utils.llm_backends import BackendSettings
 from utils.reviews import load_reviews
 
@@ -70,7 +71,13 @@ def test_every_row_once_each_with_the_answer_of_its_text(left, size) -> None:
 
 def test_the_accuracy_is_that_of_the_rows(left) -> None:
     rows = result(left[1])
-    assert named(ONE).data.metrics["accuracy"] == pytest.approx((rows["answer"] == rows["label"]).mean())
+    measured, right = named(ONE).data.metrics, rows["answer"] == rows["label"]
+    assert measured["accuracy"] == pytest.approx(right.mean())
+    drawn = rows["text"].str.replace(r"^Order \d+: ", "", regex=True).value_counts()
+    effective = round(len(rows) ** 2 / (drawn**2).sum())
+    assert measured["independent_rows"] == effective < 150, "there are 150 reviews, whatever the number of orders"
+    interval = wilson_interval(round(right.mean() * effective), effective)
+    assert (measured["accuracy_low"], measured["accuracy_high"]) == pytest.approx(interval)
 
 
 def test_one_root_and_a_span_for_every_call(left) -> None:
@@ -100,6 +107,8 @@ def test_resuming_what_is_done_asks_nobody(left, run_command, spark) -> None:
     assert run_command(main, *given, "--rows-per-call", 1, "--resume", "--tracking-uri", left[0].uri).exit_code == 0
     measured = named(ONE).data.metrics
     assert (measured["llm_calls"], measured["texts_kept"], measured["total_calls"]) == (0, 140, 140)
+    assert measured["cost_usd"] == 0 < measured["total_cost_usd"] < measured["cost_without_deduplication_usd"]
+    assert "rows_per_second" not in measured, "the time of this job is not that of all its rows"
     assert len(result(left[1])) == 200
     assert all(path.read_text() == "" for path in (left[1] / ONE / ANSWERS).glob("*.jsonl") if path not in before)
 
@@ -139,6 +148,24 @@ def test_own_rows_with_failures_are_all_there(run_command, spark, store, tmp_pat
     assert len(rows) == 40 and (rows["answer"].isna() == rows["error"].notna()).all()
     assert measured["distinct_texts"] == 30 and measured["failed_rows"] == rows["answer"].isna().sum()
     assert measured["llm_calls"] > 6
+
+
+def test_a_reply_that_cannot_be_read_is_a_red_span_and_its_rows_are_asked_one_by_one(
+    run_command, spark, store, tmp_path
+) -> None:
+    """The prompt in production asks for one word, whatever the number of reviews."""
+    asked = "Classify the sentiment of the review as one of: {{labels}}. Answer with one word.\n\nReview: {{rows}}"
+    prompt = mlflow.genai.register_prompt(BATCH_PROMPT, [{"role": "user", "content": asked}])
+    mlflow.genai.set_prompt_alias(BATCH_PROMPT, "production", prompt.version)
+    given = flags(num_rows=10, output=tmp_path / "job", compare_rows=0, rows_per_call=5, trace="all")
+    assert run_command(main, *given).exit_code == 0
+    measured = named(MANY).data.metrics
+    assert measured["unreadable_batches"] > 0 and result(tmp_path / "job", 5)["answer"].notna().all()
+    (trace,) = mlflow.search_traces(locations=[named(MANY).info.experiment_id], return_type="list")
+    calls = of_type(trace, SpanType.CHAT_MODEL)
+    assert len(calls) == measured["llm_spans"] == measured["llm_calls"], "also those whose reply cannot be read"
+    unread = [span for span in calls if str(span.status.description).startswith("BadReply")]
+    assert unread and all(isinstance(span.outputs, str) for span in unread)
 
 
 # --- reading a batch's reply, the journal

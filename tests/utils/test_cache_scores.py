@@ -139,14 +139,14 @@ def test_questions_that_cannot_be_used(tmp_path, rows, said):
         load_cache_questions(path)
 
 
-def reply(source, tokens=(100, 10), right=None, answer="Yes.", ms=50.0):
+def reply(source, tokens=(100, 10), right=None, answer="Yes.", ms=50.0, text="t"):
     entry = Entry("t", answer, tokens[0], tokens[1], ms)
-    return Reply(Request("t", "question", "m", ""), source, entry, 1.0, right, 2.0, "tr")
+    return Reply(Request(text, "question", "m", ""), source, entry, 1.0, right, 2.0, "tr")
 
 
 def test_what_is_saved_is_what_the_calls_behind_the_hits_had_cost():
     replies = [reply(MODEL), reply(MODEL, answer="I do not know."), reply(IDENTICAL, right=True),
-               reply(SIMILAR, right=True), reply(SIMILAR, right=False)]  # fmt: skip
+               reply(SIMILAR, right=True, text="u"), reply(SIMILAR, right=False, text="v")]  # fmt: skip
     found = count_replies(replies, "mock-small", "mock")
     assert (found["answered_by_model"], found["hits_identical"], found["hits_similar"]) == (2, 1, 2)
     assert found["hits_similar_wrong"] == 1 and found["declined_not_kept"] == 1
@@ -154,6 +154,14 @@ def test_what_is_saved_is_what_the_calls_behind_the_hits_had_cost():
     assert found["share_saved"] == 0.6 and found["share_saved_by_similar"] == 0.4
     assert found["saved_usd"] == pytest.approx((300 * 0.10 + 30 * 0.40) / 1e6)
     assert found["saved_seconds"] == pytest.approx(0.150 - 0.010)
+
+
+def test_a_rewording_asked_again_would_be_found_by_its_text():
+    replies = [reply(MODEL), *[reply(SIMILAR, right=True, text="u")] * 3, reply(SIMILAR, right=True),
+               reply(MODEL, answer="I do not know.", text="w"), reply(SIMILAR, right=True, text="w")]  # fmt: skip
+    found = count_replies(replies, "mock-small", "mock")
+    assert (found["hits_similar"], found["hits_similar_first"]) == (5, 2), "the first u, and w, which was not kept"
+    assert found["saved_by_similar_tokens"] == 220
 
 
 def test_what_is_not_known_is_left_out():

@@ -8,8 +8,8 @@ from utils.errors import InputError
 from utils.options import EmbedOptions
 from utils.training_parts import Settings, refuse_mixed
 
-HEAD = Settings("lexical", 32, 0.003, 16, 7, 3, "210 rows")
-LORA = Settings(None, None, 0.001, 16, 7, 3, "210 rows", "small/encoder", "0f", 8)
+HEAD = Settings("lexical", 32, 0.003, 16, 7, 3, "210 rows", "a1")
+LORA = Settings(None, None, 0.001, 16, 7, 3, "210 rows", "a1", "small/encoder", "0f", 8)
 
 
 def test_a_training_has_the_settings_of_its_kind_and_no_others():
@@ -27,6 +27,7 @@ def test_a_training_has_the_settings_of_its_kind_and_no_others():
         (LORA, HEAD, "lora small/encoder, not with none"),
         (LORA, replace(LORA, lora_digest="1a"), "lora_digest 0f, not with 1a"),
         (LORA, replace(LORA, rank=4), "rank 8, not with 4"),
+        (HEAD, replace(HEAD, rows_digest="b2"), "rows_digest a1, not with b2"),
     ],
 )
 def test_what_differs_is_named(before, now, said):

@@ -61,6 +61,13 @@ def test_rows_that_cannot_be_split_are_refused(tmp_path, lines, held_out, said):
         split_rows(own(tmp_path, lines), held_out, seed=0)
 
 
+def test_a_rare_label_that_would_all_be_held_out_is_refused(tmp_path):
+    counts = {"a": 100, "b": 20, "c": 5}
+    lines = [f"text {label} {number},{label}" for label, count in counts.items() for number in range(count)]
+    with pytest.raises(InputError, match="none has the label c"):
+        split_rows(own(tmp_path, lines), 120, seed=7)
+
+
 def test_rows_without_labels_are_refused(tmp_path):
     source = own(tmp_path, ["a,x"])
     with pytest.raises(InputError, match="--label-column"):

@@ -24,8 +24,10 @@ EXERCISES: tuple[Exercise, ...] = (
         id="6.2a",
         title="Count what a scorer could not judge, instead of averaging it in",
         file="genai/exercises/unjudged_answers.py",
-        task="Write it so that it raises there, run it over all answers with mlflow.genai.evaluate, and log the share "
-        "of right answers among those that were judged, beside how many were judged and how many were not.",
+        task="A scorer compares the number in an answer with the right one. Some answers hold no number, and some hold "
+        "two, so it cannot judge these. Let it raise an error there, run it over all answers with "
+        "mlflow.genai.evaluate, and log the share of right answers among those that were judged, beside how many were "
+        "judged and how many were not.",
         proof="a value or an error on every row, and a share over the judged ones only, beside both counts",
         hints=(
             "Somebody answers 12 and 6. Is that right, wrong, or neither, and what does a mean make of neither?",

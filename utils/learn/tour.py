@@ -5,6 +5,7 @@ A child of a preloaded fork server starts in a second, where a cold process woul
 
 import importlib.util
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import click
@@ -25,6 +27,7 @@ from utils.trace_queue import quick_flushes
 
 PRELOADED = ["utils.learn.preloaded"]
 TAIL_LINES = 15
+STOP_SECONDS = 60  # for a lesson that is stopped to end its servers
 EXTRA_MODULES = {
     "local": "xllamacpp",
     "optimize": "dspy",
@@ -107,8 +110,7 @@ def _visit(entry: curriculum.Lesson, uri: str, llm_type: str, timeout_s: int, fo
     child.join(timeout_s)
     seconds = time.perf_counter() - started
     if child.is_alive():
-        child.kill()
-        child.join()
+        stop(child)
         return Stop(entry, "failed", seconds, f"stopped after {timeout_s} s\n{_tail(log)}")
     if child.exitcode != 0:
         return Stop(entry, "failed", seconds, f"exit status {child.exitcode}\n{_tail(log)}")
@@ -116,8 +118,19 @@ def _visit(entry: curriculum.Lesson, uri: str, llm_type: str, timeout_s: int, fo
     return Stop(entry, "failed" if missing else "done", seconds, f"left no {missing}" if missing else "")
 
 
+def stop(child: BaseProcess) -> None:
+    """As by Ctrl-C, so that a lesson ends the servers that it has started; by force what does not obey."""
+    if child.pid is not None:
+        os.kill(child.pid, signal.SIGINT)
+    child.join(STOP_SECONDS)
+    if child.is_alive():
+        child.kill()
+        child.join()
+
+
 def _child(number: str, flags: list[str], log: str) -> None:
     """In the child: everything that the lesson prints goes into its log, also what Spark's JVM prints."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background may have it ignored
     with Path(log).open("wb", buffering=0) as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)

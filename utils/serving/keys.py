@@ -9,7 +9,10 @@ import secrets
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
+from itertools import chain, count
 from pathlib import Path
+
+import click
 
 from utils.errors import InputError
 from utils.serving.record import CURRENT, OPEN_PATHS, App, Receive, Scope, Send, header, say_no
@@ -81,6 +84,12 @@ class KeyRing:
         self._write((*self._keys, Key(name, fingerprint(key), created)))
         return key
 
+    def free_name(self, name: str) -> str:
+        """This name, or the first of name-2, name-3, … that no key has had: a revoked one keeps its name."""
+        self.refresh()
+        taken = {key.name for key in self._keys}
+        return next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each not in taken)
+
     def revoke(self, name: str) -> None:
         """The key stays in the file, so that its owner is told 403 and not 401.
 
@@ -119,14 +128,23 @@ class KeyGuard:
     """401 without a key that is known, 403 with one that was revoked; the key's name goes into the record."""
 
     def __init__(self, app: App, ring: KeyRing) -> None:
-        self.app, self.ring = app, ring
+        self.app, self.ring, self.told = app, ring, False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
         scheme, _, presented = header(scope, "authorization").partition(" ")
-        self.ring.refresh()
+        try:
+            self.ring.refresh()
+        except InputError as error:  # the keys of before go on; whoever spoilt the file reads it here
+            if not self.told:
+                click.echo(
+                    f"error: {error.problem}\ntry:   mend the file; until then the keys of before count", err=True
+                )
+            self.told = True
+        else:
+            self.told = False
         key = self.ring.find(presented.strip()) if scheme.lower() == "bearer" else None
         if key is None:
             await say_no(send, 401, "a key is needed: Authorization: Bearer KEY", SCHEME)

@@ -1,6 +1,7 @@
 """A caller's side of a served agent: one request of each kind, many at once, and a stop in the middle."""
 
 import json
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -173,6 +174,16 @@ class Trial:
     load: Load
     last: Load
 
+    def problem(self) -> str | None:
+        """The first request, if any, that was not answered as it should be; of the many, one that ended in a 500."""
+        kinds = zip([*GUARDED, "a feedback"], [*EXPECTED, "200"], [*self.guarded, self.rated], strict=True)
+        wrong = [(name, answer) for name, expected, answer in kinds if answer.status != expected]
+        wrong += [("a request of the load", answer) for answer in self.load.answers if answer.status == "500"]
+        wrong += [("a request during the stop", answer) for answer in self.last.answers if answer.status == "500"]
+        for name, answer in wrong:
+            return f"{name} was answered with {answer.status}: {answer.row()['what came back']}"
+        return None
+
     @property
     def cut_off(self) -> int:
         """Requests of the last load that ended in anything but an answer or nobody there: 0 in a graceful stop."""
@@ -197,9 +208,14 @@ def stop_under_load(
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(send_load, service.url, keys, 10_000, clients, bodies, per_second, stop)
-        time.sleep(1)
-        status = service.stop()
-        stop.set()
+        try:
+            time.sleep(1)
+            status = service.stop()
+        except subprocess.TimeoutExpired as error:
+            problem = f"the service is still there {error.timeout:g} s after it was told to stop"
+            raise CheckFailed(problem, "uv run mlflow-serve-agent --serve, and stop it yourself") from error
+        finally:
+            stop.set()
         load = sending.result()
     if status:
         raise CheckFailed(f"the service ended with status {status}", "start it by itself, and read what it says")

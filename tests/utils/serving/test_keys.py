@@ -93,6 +93,13 @@ def test_names_that_are_none(ring, name):
     assert not ring.path.exists()
 
 
+def test_a_name_that_was_revoked_is_not_given_again(ring):
+    assert ring.free_name("local") == "local"
+    ring.add("local")
+    ring.revoke("local")
+    assert ring.free_name("local") == "local-2"
+
+
 def test_a_name_twice_a_name_nobody_has_and_a_broken_file(ring):
     ring.add("ada")
     with pytest.raises(InputError, match="already"):
