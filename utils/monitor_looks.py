@@ -78,7 +78,7 @@ def watch_options(command: F) -> F:
                      help="Before the window: what it is compared with."),
         click.option("--watch", "every_seconds", type=more, metavar="SECONDS",
                      help="Look again and again, until an alert fires or Ctrl-C."),
-        click.option("--sample", "share", type=share, default=0.5, show_default=True, help="Share that is scored."),
+        click.option("--sample", "share", type=share, default=0.75, show_default=True, help="Share that is scored."),
         click.option("--false-alarms", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.01,
                      show_default=True, help="Share of quiet looks that may alert, over all rules."),
         click.option("--max-p95-ms", type=click.FloatRange(0), help="Limit: 95 % of answers are as quick as that."),
