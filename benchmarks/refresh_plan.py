@@ -48,8 +48,10 @@ FOLDER_FLAGS = {
     "mlflow-spark-rag-at-scale": ("--index-dir", "index"),
 }
 LESSON_SECONDS = 600
-# Programs whose tables have other rows each time, since a sample is drawn by chance: their other lines are compared.
-BY_CHANCE = ("mlflow-online-scoring",)
+# Programs whose tables have other rows each time, since a sample is drawn by chance or a clock is read: of these, the
+# steps are compared.
+BY_CHANCE = ("mlflow-online-scoring", "mlflow-monitor")
+STEP = re.compile(r"^\[\d/\d\]", re.M)
 # What a developer has set for real servers must not change what the plan shows.
 IGNORED = re.compile(r"^(OPENAI_|OLLAMA_|LLM_|SPARK_MASTER$|MLFLOW_EXPERIMENT_|MLFLOW_TRACKING_)")
 
@@ -181,7 +183,7 @@ def stale(old: str, new: str) -> list[str]:
         for before, after in zip(marker.finditer(old), marker.finditer(new), strict=True):
             bodies = [found["body"] for found in (before, after)]
             if any(f"uv run {program}" in before[0].splitlines()[0] for program in BY_CHANCE):
-                bodies = ["\n".join(line for line in body.splitlines() if not line.startswith(" ")) for body in bodies]
+                bodies = ["\n".join(STEP.findall(body)) for body in bodies]
             if shape(bodies[0]) != shape(bodies[1]):
                 changed.append(before[0].splitlines()[0])
     return changed
