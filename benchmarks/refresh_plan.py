@@ -112,8 +112,7 @@ def exercise_list(found: re.Match[str]) -> str:
     return "".join(
         f"- **{exercise.id}** {exercise.title}. {exercise.task} "
         f"Write in `{exercise.file}`, run `uv run {exercise.command}`; "
-        f"`uv run mlflow-learn check {exercise.id}` says what is missing; it is done when the store holds "
-        f"{exercise.proof}.\n"
+        f"`uv run mlflow-learn check {exercise.id}` says what is missing. Done when it finds: {exercise.proof}.\n"
         for exercise in EXERCISES
         if exercise.lesson.module.number == int(found["module"])
     )
