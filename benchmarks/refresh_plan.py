@@ -49,9 +49,8 @@ FOLDER_FLAGS = {
 }
 LESSON_SECONDS = 600
 # Programs whose tables have other rows each time, since a sample is drawn by chance or a clock is read: of these, the
-# steps are compared.
+# other lines are compared, each up to its first semicolon.
 BY_CHANCE = ("mlflow-online-scoring", "mlflow-monitor")
-STEP = re.compile(r"^\[\d/\d\]", re.M)
 # What a developer has set for real servers must not change what the plan shows.
 IGNORED = re.compile(r"^(OPENAI_|OLLAMA_|LLM_|SPARK_MASTER$|MLFLOW_EXPERIMENT_|MLFLOW_TRACKING_)")
 
@@ -182,7 +181,8 @@ def stale(old: str, new: str) -> list[str]:
         for before, after in zip(marker.finditer(old), marker.finditer(new), strict=True):
             bodies = [found["body"] for found in (before, after)]
             if any(f"uv run {program}" in before[0].splitlines()[0] for program in BY_CHANCE):
-                bodies = ["\n".join(STEP.findall(body)) for body in bodies]
+                kept = [[line.split(";")[0] for line in body.splitlines() if line[:1] != " "] for body in bodies]
+                bodies = ["\n".join(lines) for lines in kept]
             if shape(bodies[0]) != shape(bodies[1]):
                 changed.append(before[0].splitlines()[0])
     return changed

@@ -357,7 +357,8 @@ def test_rows_that_are_drawn_by_chance_make_no_output_stale_and_all_else_does():
     text = "<!-- output: uv run mlflow-online-scoring -->\n```text\n[1/4] five\n a row\n```\n<!-- end -->\n"
     assert refresh_plan.stale(text, text.replace(" a row", " another\n and one more")) == []
     assert refresh_plan.stale(text, text.replace("five", "none")) == [text.splitlines()[0]]
-    certain = text.replace("online-scoring", "monitor")
+    assert refresh_plan.stale(text, text.replace("five", "five; and more")) == []
+    certain = text.replace("online-scoring", "serve-agent")
     assert refresh_plan.stale(certain, certain.replace(" a row", " another")) == [certain.splitlines()[0]]
 
 
