@@ -37,7 +37,8 @@ CRITERIA = (
     proved("criterion", "8.3", "Accuracy is known by the share of rows that the model sees.",
            HYBRID, run("metrics.share_to_llm >= 0 AND metrics.accuracy_low >= 0 AND params.threshold != ''")),
     asked("criterion", "8.3", "Did you run 8.3 on rows of your own, and on which rows was its threshold chosen?",
-          "uv run mlflow-hybrid-classifier --input my_reviews.csv --text-column comment --label-column verdict --held-out 20"),
+          "uv run mlflow-hybrid-classifier --input my_reviews.csv --text-column comment --label-column verdict "
+          "--held-out 20"),
     proved("criterion", "8.4", "The gain of an optimised prompt on held-out rows has an interval.",
            OPTIMIZE, run("metrics.gain_low > -2 AND metrics.gain_high > -2 AND metrics.candidates >= 2")),
     proved("criterion", "8.5", "The false-hit rate of the cache is known at its threshold.",
