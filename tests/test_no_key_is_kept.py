@@ -17,11 +17,18 @@ def files_with(text: str, folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
 
 
+# What a lesson asks for where the model is one that it does not know.
+NEEDED = {
+    "mlflow-track-costs": ("--usd-per-million", "0.10", "0.40"),
+    "mlflow-route-models": ("--small-model", "mock-small", "--large-model", "mock-large"),
+}
+
+
 def offline(lesson: curriculum.Lesson) -> curriculum.Lesson:
     """Beside a real backend, embeddings come from a model of the hub, which cannot be reached here."""
     options = {name for option in command_of(lesson.command).params for name in option.opts}
     lexical = ("--embed-type", "lexical") if "--embed-type" in options else ()
-    return replace(lesson, tour_args=(*lesson.tour_args, *lexical))
+    return replace(lesson, tour_args=(*lesson.tour_args, *lexical, *NEEDED.get(lesson.command, ())))
 
 
 @pytest.mark.slow
