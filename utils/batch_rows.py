@@ -32,8 +32,8 @@ class BatchRows:
     fingerprint: str
     labels: tuple[str, ...]
     duplicates: float = 0.0
-    drawn: str = "text"
     own: "pd.DataFrame | None" = None
+    drawn: str = "text"
 
     def frame(self, session: "SparkSession", count: int | None = None) -> "DataFrame":
         """The rows, or as many of a job of `count` rows."""
@@ -74,7 +74,7 @@ def open_rows(source: InputOptions, num_rows: int, duplicates: float) -> BatchRo
 
     if source.input is None:
         description = f"{num_rows:,} orders with a sample review each, {duplicates:.0%} of them repeated"
-        return BatchRows(num_rows, description, f"orders {num_rows} {duplicates}", LABELS, duplicates, REVIEW)
+        return BatchRows(num_rows, description, f"orders {num_rows} {duplicates}", LABELS, duplicates, drawn=REVIEW)
     found = read_rows(source.input, source.text_column, source.label_column)
     frame = found.frame if "label" in found.frame else found.frame.assign(label=None)
     known = tuple(sorted(found.frame["label"].unique())) if "label" in found.frame else LABELS

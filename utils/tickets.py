@@ -32,7 +32,7 @@ def open_tickets(source: InputOptions, num_rows: int) -> BatchRows:
     frame = made_tickets(num_rows)
     repeated = int(frame["text"].duplicated().sum())
     description = f"{num_rows:,} tickets, {repeated:,} of them repeated"
-    return BatchRows(num_rows, description, f"tickets {num_rows}", (), repeated / num_rows, frame)
+    return BatchRows(num_rows, description, f"tickets {num_rows}", (), repeated / num_rows, own=frame)
 
 
 def made_tickets(num_rows: int) -> "pd.DataFrame":
