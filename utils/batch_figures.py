@@ -42,7 +42,7 @@ def cost(prompt_tokens: float, completion_tokens: float, settings: "BackendSetti
     return cost_usd(Usage(round(prompt_tokens), round(completion_tokens)), settings.model, settings.llm_type)
 
 
-def quality(session: "SparkSession", folder: "JobFolder", drawn_rows: "BatchRows") -> dict[str, float]:
+def quality(session: "SparkSession", folder: "JobFolder", asked: "BatchRows") -> dict[str, float]:
     """Of every row of the result. row_…_tokens: what they would have taken, had no two rows shared an answer.
 
     The interval is Wilson's for as many independent rows as there are (Kish's effective number, n² / Σ nᵢ² over what
@@ -50,7 +50,7 @@ def quality(session: "SparkSession", folder: "JobFolder", drawn_rows: "BatchRows
     """
     from pyspark.sql import functions as F
 
-    labels = drawn_rows.labels
+    labels = asked.labels
     named = F.udf(lambda answer: parse_label(answer, labels), "string")
     rows = session.read.parquet(folder.result)
     # Few distinct answers: their label is read once each, and joined.
@@ -69,7 +69,7 @@ def quality(session: "SparkSession", folder: "JobFolder", drawn_rows: "BatchRows
     found = {name: value or 0 for name, value in row.asDict().items()}
     right, labelled = int(found.pop("right")), int(found.pop("labelled"))
     if labelled:
-        groups = rows.where("label is not null").groupBy(F.expr(drawn_rows.drawn)).count()
+        groups = rows.where("label is not null").groupBy(F.expr(asked.drawn)).count()
         squares: Any = groups.agg(F.sum(F.col("count") * F.col("count"))).first()
         effective = max(1, round(labelled**2 / squares[0]))
         low, high = wilson_interval(round(right / labelled * effective), effective)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent  # the checkout: plain `mlflow ui` there shows the default store
 STATE_DIR = ROOT / ".mlflow-learn"  # answers, indexes, caches, checkpoints
 PROBE_SECONDS = 3
-TURNS = 64
+LOCK_FILES = 64
 TURN_SECONDS = 120  # another process may be creating the tables, on a busy machine
 SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 # MLflow's name → the library, which autolog has imported once it was on; some are only there with an extra.
@@ -166,7 +166,7 @@ def in_turn(path: Path) -> Iterator[None]:
 
     # A few files for all stores: two that share one wait a moment for each other, and nothing piles up.
     user, store = (hashlib.sha256(str(each).encode()).hexdigest()[:8] for each in (Path.home(), path))
-    name = f"mlflow-learn-{user}-{int(store, 16) % TURNS}.lock"
+    name = f"mlflow-learn-{user}-{int(store, 16) % LOCK_FILES}.lock"
     try:
         with FileLock(Path(tempfile.gettempdir()) / name, timeout=TURN_SECONDS):
             yield

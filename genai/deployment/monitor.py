@@ -14,7 +14,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import mlflow
@@ -215,11 +215,16 @@ def own_traffic(llm: Backend, embedding: EmbedOptions, requests: int, wanted: Wa
     return Outcome(active.info.run_id, served[-1].trace_id, whole)
 
 
+class NoRequests(InputError):
+    """Nobody has asked in the minutes that are looked at."""
+
+
 def look_once(llm: Backend | None, wanted: Watched) -> tuple[Outcome, Look]:
     """The newest minutes of an experiment against those before.
 
     Raises:
-        InputError: there is no such experiment, or nothing in those minutes.
+        InputError: there is no such experiment, or no such filter.
+        NoRequests: nothing in those minutes.
     """
     experiment = mlflow.get_experiment_by_name(wanted.experiment)
     if experiment is None:
@@ -231,7 +236,7 @@ def look_once(llm: Backend | None, wanted: Watched) -> tuple[Outcome, Look]:
     served = read_served(traces, SCORERS)
     if not any(each.begun_ms >= window_ms for each in served):
         problem = f"{wanted.experiment} has no request in the last {wanted.window_minutes:g} minutes"
-        raise InputError(problem, "--window-minutes 1440")
+        raise NoRequests(problem, "--window-minutes 1440")
     with mlflow.start_run(run_name="monitor") as active:
         scored = score_sample(llm, traces, wanted.share) if llm else 0
         if scored:
@@ -244,27 +249,27 @@ def look_once(llm: Backend | None, wanted: Watched) -> tuple[Outcome, Look]:
     return Outcome(active.info.run_id, now[-1].trace_id, {"requests": len(now), "alerts": len(look.alerts)}), look
 
 
-def watch(llm: Backend | None, wanted: Watched, every_seconds: float | None) -> Outcome:
-    """One look, or looks without end until one raises an alert; a quiet hour, or a store that is away, ends nothing.
+def look_and_alert(llm: Backend | None, wanted: Watched) -> Outcome:
+    """One look; raises CheckFailed when an alert fires."""
+    outcome, look = look_once(llm, wanted)
+    if look.alerts:
+        named = list(dict.fromkeys(trace_id for alert in look.alerts for trace_id in alert.trace_ids[:2]))
+        problem = f"{', '.join(look.kinds)}: {wanted.experiment} has changed, see {', '.join(named[:4])}"
+        raise CheckFailed(problem, f"dashboard.html and alerts.json of the run {outcome.run_id}")
+    return outcome
 
-    Raises:
-        CheckFailed: an alert fired.
-    """
+
+def watch(llm: Backend | None, wanted: Watched, every_seconds: float) -> NoReturn:
+    """Looks until an alert fires. Quiet hours end nothing; nor, after the first look, does a store that is away."""
+    names_are_right = False
     while True:
         try:
-            outcome, look = look_once(llm, wanted)
+            look_and_alert(llm, wanted)
         except (InputError, MlflowException) as error:
-            if every_seconds is None:
+            if not names_are_right and not isinstance(error, NoRequests):
                 raise
             click.echo(f"no look: {str(error).splitlines()[0]}", err=True)
-            time.sleep(every_seconds)
-            continue
-        if look.alerts:
-            named = list(dict.fromkeys(trace_id for alert in look.alerts for trace_id in alert.trace_ids[:2]))
-            problem = f"{', '.join(look.kinds)}: {wanted.experiment} has changed, see {', '.join(named[:4])}"
-            raise CheckFailed(problem, f"dashboard.html and alerts.json of the run {outcome.run_id}")
-        if every_seconds is None:
-            return outcome
+        names_are_right = True
         time.sleep(every_seconds)
 
 
@@ -280,7 +285,8 @@ def main(requests: int, monitor: str | None, backend: BackendOptions, embedding:
     chosen = replace(backend, mock_latency_ms=MOCK_MS) if quiet_mock and not monitor else backend
     with open_backend(chosen) as llm:
         if monitor:
-            outcome = watch(llm if wanted.share else None, wanted, every_seconds)
+            judge = llm if wanted.share else None
+            outcome = watch(judge, wanted, every_seconds) if every_seconds else look_and_alert(judge, wanted)
         else:
             mlflow.openai.autolog()
             with priced_spans(llm):

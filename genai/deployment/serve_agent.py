@@ -12,6 +12,7 @@ Docs:     https://mlflow.org/docs/latest/genai/serving/agent-server/
 """
 
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator
@@ -146,7 +147,9 @@ def add_pages(app: FastAPI, live: LiveAgent, metrics: Metrics) -> None:
     @app.post("/feedback", responses={404: {"description": "no answer of yours"}})
     def feedback(said: Feedback) -> dict[str, str]:
         trace, key = mlflow.get_trace(said.trace_id, silent=True), CURRENT.get().key
-        if trace is None and flushes.take("flush") == 0:  # the trace of a moment ago may still be on its way
+        if trace is None:  # that of a moment ago may still be on its way
+            if wait := flushes.take("flush"):
+                raise HTTPException(503, "look again in a moment", {"retry-after": str(math.ceil(wait))})
             mlflow.flush_trace_async_logging()
             trace = mlflow.get_trace(said.trace_id, silent=True)
         if trace is None or trace.info.trace_metadata.get("mlflow.trace.user") != key:

@@ -236,7 +236,9 @@ def test_watching_goes_on_where_nobody_asks(planted, tmp_path):
     result, uri = watched(planted, tmp_path, "at_night", "--max-error-rate", 0.1)
     assert result.exit_code == 1 and "no look: " in result.stderr and "errors" in result.stderr
     found = MlflowClient(uri).search_runs(["2"], "attributes.run_name = 'monitor'")
-    assert {run.info.status for run in found if run.info.start_time > time.time() * 1000 - 60_000} <= {"FINISHED"}
+    assert len(found) > 0 and {
+        run.info.status for run in found if run.info.start_time > time.time() * 1000 - 60_000
+    } <= {"FINISHED"}
 
 
 @pytest.mark.parametrize(
@@ -244,6 +246,8 @@ def test_watching_goes_on_where_nobody_asks(planted, tmp_path):
     [
         (("--watch", 5), "--monitor"),
         (("--monitor", "nowhere"), "no experiment nowhere"),
+        (("--monitor", "nowhere", "--watch", 1), "no experiment nowhere"),
+        (("--monitor", "Default", "--filter", "nam = 'x'", "--watch", 1), "cannot search for nam"),
         (("--monitor", "Default"), "no request in the last 60 minutes"),
         (("--monitor", "Default", "--filter", "nam = 'x'"), "cannot search for nam"),
         (("--requests", 1), "--requests"),

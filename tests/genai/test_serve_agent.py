@@ -259,6 +259,17 @@ def test_feedback_is_on_the_trace_of_ones_own_answer_only(serving):
     assert (given.source.source_type, given.source.source_id) == ("HUMAN", "ada")
 
 
+def test_opinions_on_invented_answers_flush_the_queue_of_everybody_now_and_then_only(serving, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(mlflow, "flush_trace_async_logging", lambda: flushed.append(1))
+    with serving() as service:
+        invented = [{"trace_id": f"tr-{number:032x}", "thumbs_up": True} for number in range(8)]
+        replies = [service.post("/feedback", body=each) for each in invented]
+    assert [reply.status_code for reply in replies][:2] == [404, 404] and len(flushed) < len(replies)
+    assert {reply.status_code for reply in replies[2:]} <= {404, 503} and replies[-1].status_code == 503
+    assert int(replies[-1].headers["retry-after"]) >= 1
+
+
 def test_above_what_the_store_takes_a_share_is_traced_and_the_figures_say_which(serving):
     with serving(Limits(burst=1000, traces_per_second=1)) as service:
         replies = [service.post() for _ in range(12)]

@@ -4,9 +4,11 @@ import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from contextlib import closing
 from dataclasses import replace
@@ -22,6 +24,7 @@ from utils import curriculum, spark_utils
 from utils.curriculum import Evidence
 from utils.learn import doctor, main, tour
 from utils.sample_documents import main as sample_documents
+from utils.short_lives import prepared_process
 
 KEY = "sk-test-9876543210-secret"
 FIRST, LAST = curriculum.LESSONS[0], curriculum.LESSONS[-1]
@@ -300,6 +303,25 @@ def test_a_lesson_that_takes_too_long_is_stopped(store, run_command, monkeypatch
     monkeypatch.setattr(curriculum, "LESSONS", (FIRST,))
     result = run_command(main, "tour", "--lesson-timeout", 1)
     assert result.exit_code == 1 and "failed: stopped after 1 s" in result.stdout
+
+
+def works_until_stopped(folder: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as the tour's children do
+    try:
+        (Path(folder) / "begun").touch()
+        time.sleep(60)
+    finally:
+        (Path(folder) / "ended").touch()  # where a lesson stops its servers
+
+
+def test_a_lesson_that_is_stopped_ends_what_it_has_started(tmp_path):
+    child = prepared_process(works_until_stopped, (str(tmp_path),))
+    child.start()
+    while not (tmp_path / "begun").exists():
+        assert child.is_alive()
+        time.sleep(0.05)
+    tour.end(child)
+    assert not child.is_alive() and (tmp_path / "ended").exists()
 
 
 def test_the_tour_of_a_module_takes_in_what_its_lessons_build_on():

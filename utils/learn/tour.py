@@ -61,6 +61,7 @@ def run_tour(lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_typ
     click.echo(f"{len(lessons)} lessons with {llm_type}, into {uri}")
     with tempfile.TemporaryDirectory(prefix="mlflow-learn-tour-") as folder:
         stops = list(_stops(lessons, lambda entry: _visit(entry, uri, llm_type, timeout_s, Path(folder))))
+    stops.sort(key=lambda stop: lessons.index(stop.entry))
     show_table(
         [{"lesson": s.entry.number, "title": s.entry.title, "state": s.state, "seconds": s.seconds} for s in stops]
     )
@@ -110,7 +111,7 @@ def _visit(entry: curriculum.Lesson, uri: str, llm_type: str, timeout_s: int, fo
     child.join(timeout_s)
     seconds = time.perf_counter() - started
     if child.is_alive():
-        stop(child)
+        end(child)
         return Stop(entry, "failed", seconds, f"stopped after {timeout_s} s\n{_tail(log)}")
     if child.exitcode != 0:
         return Stop(entry, "failed", seconds, f"exit status {child.exitcode}\n{_tail(log)}")
@@ -118,7 +119,7 @@ def _visit(entry: curriculum.Lesson, uri: str, llm_type: str, timeout_s: int, fo
     return Stop(entry, "failed" if missing else "done", seconds, f"left no {missing}" if missing else "")
 
 
-def stop(child: BaseProcess) -> None:
+def end(child: BaseProcess) -> None:
     """As by Ctrl-C, so that a lesson ends the servers that it has started; by force what does not obey."""
     if child.pid is not None:
         os.kill(child.pid, signal.SIGINT)

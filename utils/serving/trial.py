@@ -177,12 +177,13 @@ class Trial:
     def problem(self) -> str | None:
         """The first request, if any, that was not answered as it should be; of the many, one that ended in a 500."""
         kinds = zip([*GUARDED, "a feedback"], [*EXPECTED, "200"], [*self.guarded, self.rated], strict=True)
-        wrong = [(name, answer) for name, expected, answer in kinds if answer.status != expected]
-        wrong += [("a request of the load", answer) for answer in self.load.answers if answer.status == "500"]
-        wrong += [("a request during the stop", answer) for answer in self.last.answers if answer.status == "500"]
-        for name, answer in wrong:
-            return f"{name} was answered with {answer.status}: {answer.row()['what came back']}"
-        return None
+        wrong = [(f"{name}, expected {status},", answer) for name, status, answer in kinds if answer.status != status]
+        many = {"a request of the load": self.load.answers, "a request during the stop": self.last.answers}
+        wrong += [(name, answer) for name, answers in many.items() for answer in answers if answer.status == "500"]
+        if not wrong:
+            return None
+        name, answer = wrong[0]
+        return f"{name} was answered with {answer.status}: {answer.row()['what came back']}"
 
     @property
     def cut_off(self) -> int:
