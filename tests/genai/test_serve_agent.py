@@ -462,7 +462,9 @@ def test_fuzzing_the_openapi_schema_finds_no_500(serving):
             def fuzz(case) -> None:
                 reply = case.call(base_url=service.url, headers=key)
                 statuses.append(reply.status_code)
-                assert reply.status_code < 500, (case, reply.text)
+                # An opinion on an answer that is not stored yet is put off: each such look flushes all traces.
+                put_off = case.path == "/feedback" and reply.status_code == 503 and "retry-after" in reply.headers
+                assert reply.status_code < 500 or put_off, (case, reply.text)
 
             from hypothesis import given
 

@@ -15,7 +15,7 @@ REFUSALS = {  # by the guards, as OpenAPI describes them
     413: "the body is too long",
     422: "no such request",
     429: "too many requests",
-    503: "no model answers",
+    503: "no model answers, or a trace may be on its way still: ask again after Retry-After",
     504: "it took too long",
 }
 
