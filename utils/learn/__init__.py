@@ -61,15 +61,20 @@ def run_lesson(context: click.Context, number: str, flags: tuple[str, ...]) -> N
               help="Which kind of server answers.")  # fmt: skip
 @click.option("--lesson-timeout", type=click.IntRange(min=1), default=600, show_default=True,
               help="Seconds after which a lesson is stopped and counts as failed.")  # fmt: skip
+@click.option("--at-once", type=click.IntRange(1, 16),
+              help="Lessons that run at the same time.  [default: 2 with mock, 1 with a real model]")  # fmt: skip
 @click.pass_context
-def take_tour(context: click.Context, module: int | None, llm_type: str, lesson_timeout: int) -> None:
-    """Run all lessons in order, one line each, and check what each left in MLflow."""
+def take_tour(
+    context: click.Context, module: int | None, llm_type: str, lesson_timeout: int, at_once: int | None
+) -> None:
+    """Run all lessons, one line for each as it ends, and check what each left in MLflow."""
     from utils.learn.tour import run_tour
 
     chosen = [entry for entry in curriculum.LESSONS if module in (None, entry.module.number)]
     if not chosen:
         raise InputError(f"module {module} has no lessons yet", "uv run mlflow-learn")
-    sys.exit(run_tour(curriculum.with_required(chosen), context.obj, llm_type, lesson_timeout))
+    together = at_once or (2 if llm_type == "mock" else 1)  # a model on this machine has no cores to spare
+    sys.exit(run_tour(curriculum.with_required(chosen), context.obj, llm_type, lesson_timeout, together))
 
 
 @main.command("hint")

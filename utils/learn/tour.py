@@ -1,6 +1,7 @@
 """`mlflow-learn tour` and `run`: lessons run as the commands they are, each in a process of its own.
 
-A child of a preloaded fork server starts in a second, where a cold process would import everything again.
+Lessons that do not build on each other run at once, as many as the caller says. A child of a preloaded fork server
+starts in a second, where a cold process would import everything again.
 """
 
 import importlib.util
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from multiprocessing.process import BaseProcess
@@ -55,12 +56,18 @@ def run_here(entry: curriculum.Lesson, flags: list[str]) -> int:
     return 0
 
 
-def run_tour(lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_type: str, timeout_s: int) -> int:
+def run_tour(
+    lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_type: str, timeout_s: int, at_once: int = 1
+) -> int:
     """Run the lessons in order, print a line for each and a table at the end. Returns the exit status."""
     uri = tracking_uri or default_tracking_uri()
-    click.echo(f"{len(lessons)} lessons with {llm_type}, into {uri}")
+    click.echo(f"{len(lessons)} lessons with {llm_type}, {at_once} at once, into {uri}")
+    stops = []
     with tempfile.TemporaryDirectory(prefix="mlflow-learn-tour-") as folder:
-        stops = list(_stops(lessons, lambda entry: _visit(entry, uri, llm_type, timeout_s, Path(folder))))
+        for stop in _stops(lessons, at_once, lambda entry: _visit(entry, uri, llm_type, timeout_s, Path(folder))):
+            came_to = f"{stop.state}, {stop.seconds:.1f} s" if stop.state == "done" else f"{stop.state}: {stop.note}"
+            click.echo(f"{stop.entry.number}  {stop.entry.command:<34}{came_to}")
+            stops.append(stop)
     stops.sort(key=lambda stop: lessons.index(stop.entry))
     show_table(
         [{"lesson": s.entry.number, "title": s.entry.title, "state": s.state, "seconds": s.seconds} for s in stops]
@@ -71,30 +78,23 @@ def run_tour(lessons: list[curriculum.Lesson], tracking_uri: str | None, llm_typ
     return 1 if failed else 0
 
 
-def _stops(lessons: list[curriculum.Lesson], visit: Callable[[curriculum.Lesson], Stop]) -> Iterator[Stop]:
-    """One lesson after the other; those that mostly wait go on beside the next ones, and end the tour."""
-    beside: list[tuple[curriculum.Lesson, Future[Stop]]] = []
-    with ThreadPoolExecutor() as pool:
-        for entry in lessons:
-            begun = pool.submit(visit, entry)
-            if entry.mostly_waits and entry is not lessons[-1]:
-                click.echo(f"{_label(entry)}goes on beside the next ones")
-                beside.append((entry, begun))
-            else:
-                yield _ended(entry, begun)
-        for entry, begun in beside:
-            yield _ended(entry, begun)
-
-
-def _ended(entry: curriculum.Lesson, begun: "Future[Stop]") -> Stop:
-    click.echo(_label(entry), nl=False)
-    stop = begun.result()
-    click.echo(f"{stop.state}, {stop.seconds:.1f} s" if stop.state == "done" else f"{stop.state}: {stop.note}")
-    return stop
-
-
-def _label(entry: curriculum.Lesson) -> str:
-    return f"{entry.number}  {entry.command:<34}"
+def _stops(
+    lessons: list[curriculum.Lesson], at_once: int, visit: Callable[[curriculum.Lesson], Stop]
+) -> Iterator[Stop]:
+    """Each lesson as it ends. They begin in order, each after those that it builds on; one that mostly waits takes no
+    place from the others."""
+    waiting, running = list(lessons), dict[Future[Stop], curriculum.Lesson]()
+    with ThreadPoolExecutor(len(lessons)) as pool:
+        while waiting or running:
+            open_numbers = {entry.number for entry in (*waiting, *running.values())}
+            places = at_once - sum(not entry.mostly_waits for entry in running.values())
+            ready = [entry for entry in waiting if open_numbers.isdisjoint(entry.requires)]
+            for entry in ready[: max(places, 0)]:
+                waiting.remove(entry)
+                running[pool.submit(visit, entry)] = entry
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[ended]
+                yield ended.result()
 
 
 def _visit(entry: curriculum.Lesson, uri: str, llm_type: str, timeout_s: int, folder: Path) -> Stop:
