@@ -3,12 +3,13 @@
     uv run python benchmarks/serve_load.py
     uv run python benchmarks/serve_load.py --clients 10 --requests 100 --json figures.json
 
-The agent is 7.1's with the mock inside its process, so that the time is that of serving. Three ways, each with traces
-and without: `in process` calls the agent's method from as many threads as there are clients, `AgentServer` is MLflow's
-server with the two functions as its documentation writes them, `served` is mlflow-serve-agent --serve. Callers and
-service share the machine: compare the ways, not the milliseconds. `added p50` is what serving adds at 50 requests a
-second, over one caller in process at the same pace. The last table is how long the comparison of keys takes for keys
-that are wrong in different places.
+The agent is 7.1's with the mock inside its process, so that the time is that of serving. Three ways, each without
+traces and with all of them, and the last also with those that it takes by default (25 a second): `in process` calls
+the agent's method from as many threads as there are clients, `AgentServer` is MLflow's server with the two functions as
+its documentation writes them, `served` is mlflow-serve-agent --serve. Callers and service share the machine: compare
+the ways, not the milliseconds. `added p50` is what serving adds at 50 requests a second, over one caller in process at
+the same pace, who for `default` leaves no traces. The last table is how long the comparison of keys takes for keys that
+are wrong in different places.
 """
 
 import json
@@ -17,9 +18,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,8 @@ from utils.serving.trial import Load, question_body, send_load
 
 ROOT = Path(__file__).resolve().parent.parent
 PACE = 50.0  # requests a second, for the added p50
-WAYS = ("in process", "AgentServer", "served")
-GENEROUS = ["--requests-per-minute", "1000000", "--burst", "1000000", "--traces-per-second", "100000"]
+WAYS = {"in process": ("none", "all"), "AgentServer": ("none", "all"), "served": ("none", "default", "all")}
+GENEROUS = ["--requests-per-minute", "1000000", "--burst", "1000000"]
 
 
 def load_agent() -> Any:
@@ -61,15 +63,16 @@ def serve_bare() -> None:
 
 
 @contextmanager
-def service_of(way: str, store: str, folder: Path, traced: bool) -> Iterator[tuple[str, str]]:
+def service_of(way: str, store: str, folder: Path, traces: str) -> Iterator[tuple[str, str]]:
     """Address and key of a service in a process of its own."""
-    ring = KeyRing(folder / f"keys-{way}-{traced}.json".replace(" ", "-"))
+    ring = KeyRing(folder / f"keys-{way}-{traces}.json")
     key = ring.add("load")
-    environment = {"MLFLOW_TRACKING_URI": store, "MLFLOW_TRACE_SAMPLING_RATIO": "1" if traced else "0"}
+    environment = {"MLFLOW_TRACKING_URI": store, "MLFLOW_TRACE_SAMPLING_RATIO": "0" if traces == "none" else "1"}
     command = [__file__, "--bare"]
     if way == "served":
         command = [str(ROOT / "genai" / "deployment" / "serve_agent.py"), "--serve", "--port", "0"]
         command += ["--keys", str(ring.path), *GENEROUS]
+        command += ["--traces-per-second", "100000"] if traces == "all" else []
     with service_process(command, environment) as service:
         yield service.url, key
 
@@ -93,10 +96,15 @@ def call_in_process(agent: Any, clients: int, requests: int, per_second: float |
             pass
         return waited
 
+    def in_threads(call: Callable[[int], float], count: int) -> list[float]:
+        # Each in a copy of this context: whether traces are on is a variable of it, which threads do not inherit.
+        pending = [pool.submit(copy_context().run, call, number) for number in range(count)]
+        return [each.result() for each in pending]
+
     with ThreadPoolExecutor(clients) as pool:
-        taken = list(pool.map(ask, range(requests)))
+        taken = in_threads(ask, requests)
         seconds = time.perf_counter() - begun
-        firsts = [] if per_second else list(pool.map(first, range(requests // 4)))
+        firsts = [] if per_second else in_threads(first, requests // 4)
     figures = {"requests/s": requests / seconds, **named(latency_percentiles(taken))}
     return figures | ({"first p50 ms": statistics.median(firsts)} if firsts else {}) | {"failed": 0}
 
@@ -121,17 +129,17 @@ def percentiles_of(load: Load) -> dict[str, float]:
     return latency_percentiles([answer.ms for answer in load.answers if answer.ok])
 
 
-def measure(way: str, traced: bool, clients: tuple[int, ...], requests: int, store: str, folder: Path) -> list[dict]:
+def measure(way: str, traces: str, clients: tuple[int, ...], requests: int, store: str, folder: Path) -> list[dict]:
     """A row for each number of clients, and one at a steady pace."""
     rows: list[dict] = []
 
     def add(count: int, figures: dict[str, float], pace: str) -> None:
-        row = {"way": way, "traces": "all" if traced else "none", "clients": count, "pace": pace, **figures}
+        row = {"way": way, "traces": traces, "clients": count, "pace": pace, **figures}
         rows.append({"first p50 ms": None, **row})
 
     if way == "in process":
         agent = load_agent()
-        with mlflow.tracing.context(enabled=None if traced else False):
+        with mlflow.tracing.context(enabled=None if traces == "all" else False):
             call_in_process(agent, 2, 20)
             mlflow.flush_trace_async_logging()
             # One caller: ten threads of this process would stand in the way of the agent that they call.
@@ -140,7 +148,7 @@ def measure(way: str, traced: bool, clients: tuple[int, ...], requests: int, sto
                 add(count, call_in_process(agent, count, requests), "as fast as it goes")
         mlflow.flush_trace_async_logging()
         return rows
-    with service_of(way, store, folder, traced) as (url, key):
+    with service_of(way, store, folder, traces) as (url, key):
         call_service(url, key, 2, 20)
         # The steady pace first: after the loads the store still has their traces to take.
         add(10, call_service(url, key, 10, requests, PACE), f"{PACE:g}/s")
@@ -189,8 +197,8 @@ def main(clients: tuple[int, ...], requests: int, json_path: Path | None, bare: 
         folder = Path(name)
         store = prepare(folder)
         rows = [
-            row for way in WAYS for traced in (False, True)
-            for row in measure(way, traced, clients, requests, store, folder)
+            row for way, several in WAYS.items() for traces in several
+            for row in measure(way, traces, clients, requests, store, folder)
         ]  # fmt: skip
         keys = time_keys(folder)
     columns = ("way", "traces", "clients", "pace", "requests/s", "p50 ms", "p95 ms", "p99 ms", "first p50 ms", "failed")
@@ -198,8 +206,8 @@ def main(clients: tuple[int, ...], requests: int, json_path: Path | None, bare: 
     show_table(shown, title=f"{requests} requests each, {os.cpu_count()} cores, Python {sys.version.split()[0]}")
     paced = {(row["way"], row["traces"]): row["p50 ms"] for row in rows if row["pace"] != "as fast as it goes"}
     added = [
-        {"way": way, "traces": traces, "added p50 ms": paced[way, traces] - paced["in process", traces]}
-        for way in WAYS[1:] for traces in ("none", "all")
+        {"way": way, "traces": traces, "added p50 ms": p50 - paced["in process", "all" if traces == "all" else "none"]}
+        for (way, traces), p50 in paced.items() if way != "in process"
     ]  # fmt: skip
     show_table(added, title=f"Added to a call in process, at {PACE:g} requests/s")
     show_table(keys, title="Comparing a key with the ten that are known")

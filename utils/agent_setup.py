@@ -148,14 +148,23 @@ def read_request(trace: "Trace") -> Request:
     )
 
 
+def check_answered(failed: Sequence[bool]) -> None:
+    """failed: for each request, whether the model's server failed on it.
+
+    Raises:
+        JobFailed: it failed on every one.
+    """
+    if all(failed):
+        raise JobFailed(f"the model's server failed on all {len(failed)} requests", JobFailed.CURE)
+
+
 def sum_requests(requests: Sequence[Request]) -> dict[str, float]:
     """Metrics over at least one request: sums, and the median latency; a cost only when each answered one has it.
 
     Raises:
         JobFailed: the model's server failed on every request.
     """
-    if all(request.failed for request in requests):
-        raise JobFailed(f"the model's server failed on all {len(requests)} requests", JobFailed.CURE)
+    check_answered([request.failed for request in requests])
     metrics: dict[str, float] = {
         "requests": len(requests),
         "failed_requests": sum(request.failed for request in requests),

@@ -173,6 +173,8 @@ def in_turn(path: Path) -> Iterator[None]:
     except Timeout as error:
         problem = f"another command has been opening {path} for {TURN_SECONDS} s"
         raise StoreError(problem, "stop it, then run the command again") from error
+    except PermissionError as error:
+        raise StoreError(f"{error.filename} cannot be written", "export TMPDIR=/a/folder/you/can/write") from error
 
 
 def _check_server(uri: str) -> None:

@@ -90,6 +90,20 @@ def check_answer(output: object) -> None:
         raise JobFailed(output.removeprefix(FAILED).strip(), "look at the log of the model server, and run it again")
 
 
+def check_tail(uri: str, tail: str) -> None:
+    """DSPy writes instructions, and the text comes after them: a prompt that is built otherwise it would not improve.
+
+    Raises:
+        InputError: the prompt does not end with `tail`.
+    """
+    import mlflow
+
+    current = mlflow.genai.load_prompt(uri, cache_ttl_seconds=0, link_to_model=False)
+    if not str(current.template).endswith(tail):
+        problem = f"DSPy's prompts end with a line {tail.strip()}, and version {current.version} in use does not"
+        raise InputError(problem, "--method metaprompt, or --method gepa")
+
+
 @contextmanager
 def quiet_optimizer() -> Iterator[None]:
     """Without the progress bars and the log lines of the libraries; warnings and errors raise or are read elsewhere."""

@@ -20,7 +20,7 @@ import click
 import mlflow
 from mlflow.entities import SpanType, Trace
 
-from utils.agent_setup import priced_spans
+from utils.agent_setup import check_answered, priced_spans
 from utils.agent_tasks import Task, load_tasks
 from utils.calculator import calculate
 from utils.cli import Steps, lesson, show, show_table, track
@@ -249,6 +249,8 @@ def run(llm: Backend, search: DocumentSearch, tasks: Sequence[Task]) -> tuple[st
         for name in FRAMEWORKS:
             rows[name] = measure(llm, name, system, tools, tasks, f"frameworks-{active.info.run_id[:8]}")
             steps(f"{name}: {sum(rows[name].right)} of {len(tasks)} right, {rows[name].spans} spans")
+
+        check_answered([row.failed == len(tasks) for row in rows.values() for _ in tasks])
 
         # 3. Side by side
         table = [describe(name, row) for name, row in rows.items()]

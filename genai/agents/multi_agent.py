@@ -23,7 +23,7 @@ from mlflow.entities import AssessmentSource, AssessmentSourceType, SpanType
 
 from utils.agent_budget import Budget, Reply, TeamState, used
 from utils.agent_loop import hand_off_tool, run_tool_agent, tokens_of
-from utils.agent_setup import priced_spans
+from utils.agent_setup import check_answered, priced_spans
 from utils.agent_tasks import Task, Work, load_tasks, part_right, read_hand_offs, score_team
 from utils.calculator import calculate
 from utils.cli import Steps, lesson, show, show_table, track
@@ -208,6 +208,7 @@ def try_tasks(team: Team, budget: Budget, tasks: Sequence[Task], session_id: str
     graph = build_graph(team, budget)
     replies = [ask(graph, task.question, session_id) for task in track(tasks, "Tasks")]
     mlflow.flush_trace_async_logging()
+    check_answered([reply.failed for reply in replies])
     works = [read_hand_offs(mlflow.get_trace(reply.trace_id)) for reply in replies]
     for task, reply, each in zip(tasks, replies, works, strict=True):
         give_feedback(task, reply, each)
@@ -254,6 +255,8 @@ def run(team: Team, budget: Budget, question: str, tasks: Sequence[Task]) -> tup
         trace = mlflow.get_trace(reply.trace_id)
         tree = "\n".join(f"      {line}" for line in tree_lines(trace))
         steps(f"{question}\n{tree}\n      Answer: {reply.answer}")
+        if not tasks:
+            check_answered([reply.failed])
         metrics: dict[str, float] = {"steps": reply.steps, "tokens": reply.tokens}
         metrics["hand_offs"] = len(read_hand_offs(trace))
 

@@ -34,6 +34,7 @@ from utils.prompt_trials import (
     Task,
     Trials,
     check_answer,
+    check_tail,
     load_litellm,
     quiet_optimizer,
     reflection,
@@ -210,6 +211,8 @@ def run(llm: Backend, task: Task, method: str, max_calls: int, seed: int, alpha:
     steps = Steps(4)
     mlflow.openai.autolog()
     uri = use_alias(PROMPT, ALIAS, START, needs=("text",), commit_message="before any optimiser")
+    if method == "dspy":
+        check_tail(uri, TAIL)
     with mlflow.start_run(run_name="optimize-prompt") as active:
         # 1. What is in use, and the rows that the optimiser may see
         current = mlflow.genai.load_prompt(uri, cache_ttl_seconds=0)

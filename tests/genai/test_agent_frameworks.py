@@ -89,9 +89,9 @@ def test_without_the_second_autolog_the_calls_of_smolagents_are_missed(store, ru
 
 
 @NEEDS_EXTRA
-def test_a_server_that_fails_is_counted_and_ends_nothing(store, run_command):
+def test_a_server_that_fails_on_everything_is_no_result(store, run_command):
     result = run_command(main, "--limit", 1, "--mock-faults", "500:1.0")
-    assert result.exit_code == 0 and "0 of 1" in result.output
+    assert result.exit_code == 2 and "failed on all 3 requests" in result.stderr and "0 of 1" in result.stdout
 
 
 @NEEDS_EXTRA

@@ -178,13 +178,17 @@ def test_a_hand_off_without_a_request_gets_the_question(asked):
 
 
 def test_a_model_server_that_fails_ends_the_request_and_not_the_lesson(store, run_command):
-    result = run_command(main, "--limit", 2, "--mock-faults", "500:1.0", "--query", TWO_NEEDED)
-    assert result.exit_code == 0 and "I cannot answer" in result.output
+    result = run_command(main, "--mock-faults", "500:1.0", "--query", TWO_NEEDED)
+    assert result.exit_code == 2 and "I cannot answer" in result.stdout and "failed on all 1 requests" in result.stderr
     (experiment,) = [e for e in MlflowClient().search_experiments() if e.name == "8-advanced"]
     (trace,) = mlflow.search_traces(locations=[experiment.experiment_id], return_type="list")
     (root,) = roots(trace)
     assert root.status.status_code == "ERROR" and root.attributes["budget.ended"] == ""
     assert root.attributes["budget.steps"] == 0, "no step was completed"
+
+
+def test_a_server_that_fails_on_every_task_is_no_score(store, refused):
+    assert "failed on all 2 requests" in refused(main, "--limit", 2, "--mock-faults", "500:1.0")
 
 
 def test_the_small_mock_hands_over_once_and_the_large_one_is_the_default(store, run_command):

@@ -151,6 +151,15 @@ def test_dspy_compiles_under_its_autolog(store, run_command):
     assert runs(MlflowClient(), "metrics.eval >= 0"), "autolog has logged an evaluation of DSPy's"
 
 
+@NEEDS_EXTRA
+def test_dspy_refuses_a_prompt_whose_text_stands_elsewhere(store, refused):
+    mlflow.set_tracking_uri(store)
+    mlflow.genai.register_prompt(name=PROMPT, template="Review: {{text}}\n\nIs it good?")
+    mlflow.genai.set_prompt_alias(PROMPT, "production", 1)
+    assert "version 1 in use does not" in refused(main, "--method", "dspy")
+    assert jobs(MlflowClient()) == []
+
+
 @pytest.mark.skipif(bool(importlib.util.find_spec("dspy")), reason="the extra optimize is installed")
 @pytest.mark.parametrize("method", ["gepa", "dspy"])
 def test_without_the_extra_it_is_named(store, refused, method):
