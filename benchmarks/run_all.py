@@ -152,11 +152,12 @@ def tour(folder: Path) -> list[Figure]:
     """All lessons with mock in one store, each a process."""
     begun = time.monotonic()
     learn = str(Path(sys.executable).with_name("mlflow-learn"))
-    command = [learn, "--tracking-uri", f"sqlite:///{folder}/tour.db", "tour"]
+    command = [learn, "--tracking-uri", f"sqlite:///{folder}/tour-{time.time_ns()}.db", "tour"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     minutes = (time.monotonic() - begun) / 60
     taken = {found["number"]: float(found["seconds"]) for found in TOUR_LINE.finditer(done.stdout)}
     if done.returncode or not taken:
+        click.echo(done.stdout + done.stderr)
         raise JobFailed("the tour did not end well", "uv run mlflow-learn tour")
     longest = max(taken, key=lambda number: taken[number])
     return [

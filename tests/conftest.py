@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import utils  # noqa: F401  MLflow reads its environment defaults at import
-from utils.trace_queue import quick_flushes
+from utils.trace_queue import LINKS, quick_flushes
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # labelled data and models of the workshop; not part of the project
@@ -73,7 +73,7 @@ def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     yield
     for thread in threading.enumerate():
-        if thread.name.startswith("link_prompts"):  # MLflow's own: it writes to this test's store, not to the next one
+        if thread.name.startswith(LINKS):  # MLflow's own: it writes to this test's store, not to the next one
             thread.join(timeout=5)
     os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # set_experiment leaves it behind
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from utils.trace_queue import wait_for_prompt_links
+
 
 @contextmanager
 def traces_flushed() -> Iterator[None]:
@@ -19,3 +21,4 @@ def traces_flushed() -> Iterator[None]:
         yield
     finally:
         mlflow.flush_trace_async_logging(terminate=True)
+        wait_for_prompt_links()

@@ -47,6 +47,7 @@ from utils.spending import (
     usd_of,
     worst_usd,
 )
+from utils.trace_queue import wait_for_prompt_links
 
 PROMPT = "paid-label"
 LONG = (
@@ -143,6 +144,7 @@ def serve(desk: Desk, requests: int, uris: Sequence[str], part: str, budget: Bud
                 raise
             desk.failed += 1
     mlflow.flush_trace_async_logging()
+    wait_for_prompt_links()
     active = mlflow.active_run()
     return mlflow.search_traces(
         run_id=active.info.run_id, filter_string=f"tags.part = '{part}'", max_results=MOST_TRACES, return_type="list"
@@ -247,8 +249,7 @@ def report(experiment_name: str, further: str, limit_usd: float | None, alert_at
     Raises:
         CheckFailed: the budget is used up to the share at which somebody wants to know.
     """
-    experiment = mlflow.get_experiment_by_name(experiment_name)
-    if experiment is None:
+    if (experiment := mlflow.get_experiment_by_name(experiment_name)) is None:
         raise InputError(f"there is no experiment {experiment_name}", "uv run mlflow-learn")
     try:
         traces = mlflow.search_traces(

@@ -24,6 +24,7 @@ from utils.errors import InputError
 from utils.llm_backends import Backend, open_backend
 from utils.options import BackendOptions
 from utils.prompt_utils import get_or_register
+from utils.trace_queue import wait_for_prompt_links
 
 # A small help desk: every prompt has a team, and one of them a second version.
 PROMPTS = {
@@ -176,6 +177,7 @@ def run(llm: Backend, page_size: int) -> Outcome:
         # 4. Who used a version
         trace_ids = [use_prompt(llm, first, "Ada"), use_prompt(llm, second, "Grace"), use_prompt(llm, second, "Alan")]
         mlflow.flush_trace_async_logging()
+        wait_for_prompt_links()
         usage = find_usage(f"{REFUND}@production")
         steps(f"The alias production stands for version {usage.version.version}; what used it")
         show_usage(usage)

@@ -26,6 +26,7 @@ from utils.llm_backends import Backend, open_backend
 from utils.options import BackendOptions
 from utils.prompt_utils import use_alias
 from utils.span_tree import tree_lines
+from utils.trace_queue import wait_for_prompt_links
 
 PROMPT = "manual-spans-answer"
 TEMPLATE = "Answer from the passage only, in one sentence.\n\nPassage: {{passage}}\n\nQuestion: {{question}}"
@@ -253,6 +254,7 @@ def run(llm: Backend, own_filters: tuple[str, ...]) -> Outcome:
         trace_ids["stream"] = traced(lambda: list(stream_answer(llm)))
         trace_ids["async"] = traced(lambda: asyncio.run(look_up_all()))
         mlflow.flush_trace_async_logging()
+        wait_for_prompt_links()
         steps("A stream and three coroutines left one trace each")
 
         # 4. What can be searched for
