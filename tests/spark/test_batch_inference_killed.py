@@ -20,6 +20,7 @@ from tests.spark.test_spark_rag_killed import wait_for
 from utils.batch_journal import ANSWERS
 from utils.mock_llm import MockServer
 from utils.options import BackendOptions
+from utils.spark_mapper import AHEAD
 from utils.tickets import made_tickets
 
 ROWS, DISTINCT, IN_FLIGHT = 5_000, 3_500, 16
@@ -44,6 +45,8 @@ def test_killed_halfway_and_resumed(store, tmp_path):
         assert job.poll() is None, job.communicate()
         job.send_signal(signal.SIGKILL)
         job.communicate()
+        # Each writer has threads beyond its calls on the wire: a reply may be with one of them, on its way to the file.
+        unwritten = AHEAD * len(list((tmp_path / "job" / ANSWERS).glob("*.lock")))
         at_kill = server.counts.chat_calls - before
         assert DISTINCT // 2 <= at_kill < DISTINCT
 
@@ -60,7 +63,7 @@ def test_killed_halfway_and_resumed(store, tmp_path):
     ]
     texts = [text for line in lines if line.endswith("\n") for text in json.loads(line)["texts"]]
     assert len(texts) == len(set(texts)) == DISTINCT
-    assert DISTINCT <= calls <= DISTINCT + IN_FLIGHT, "only what was in flight is asked twice"
+    assert DISTINCT <= calls <= DISTINCT + IN_FLIGHT + unwritten, "only what was in flight is asked twice"
     (done,) = runs("7-production", "FINISHED")
     measured = done.data.metrics
     print(f"{at_kill} calls at the kill, {measured['kept_texts']:.0f} kept, {calls} in all, {output.splitlines()[1]}")

@@ -22,6 +22,7 @@ from utils.batch_journal import ANSWERS
 from utils.batch_rows import made_up
 from utils.mock_llm import MockServer, MockSettings
 from utils.reviews import load_reviews
+from utils.spark_mapper import AHEAD
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("store", "without_queue")]
 EXPERIMENT, ONE = "8-advanced", "1-rows-per-call"
@@ -59,10 +60,12 @@ def check_every_row_once(folder: Path, rows: int, duplicates: float = 0.3) -> No
 
 
 def check_nothing_paid_twice(folder: Path, server: MockServer, distinct: int, lost: int) -> None:
-    """Each text has one answer in the journals; the server saw at most `lost` calls that nobody could write down."""
+    """Each text has one answer in the journals; the server saw at most `lost` calls on the wire that nobody could write
+    down, and the replies that the further threads of each writer held at that moment."""
+    unwritten = AHEAD * len(list((folder / ONE / ANSWERS).glob("*.lock")))
     texts = [text for line in calls(folder) for text in line["texts"]]
     assert len(texts) == len(set(texts)) == distinct
-    assert distinct <= server.counts.chat_calls <= distinct + lost
+    assert distinct <= server.counts.chat_calls <= distinct + lost + unwritten
 
 
 @pytest.mark.timeout(2_400)
