@@ -1,10 +1,9 @@
 """What a long job has paid for: a folder of journals, one line for each call, written the moment its reply is there.
 
 Workers append, each attempt of a task to a file of its own, so that nothing is shared and nothing is overwritten. A
-line is one write: a process that is killed loses the calls in flight, with the few replies that a thread is just
-about to write, and no others. Who starts the job again reads
-which texts have an answer and asks the rest. Where workers run on other machines the folder must be on a disk that all
-of them see.
+line is one write: a process that is killed loses the calls in flight, with the few replies that a thread is just about
+to write, and no others. Who starts the job again reads which texts have an answer and asks the rest. Where workers run
+on other machines the folder must be on a disk that all of them see.
 
 Importing it is cheap.
 """
