@@ -20,7 +20,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,19 @@ class Figure:
             "measured": self.value,
             "met": "yes" if self.met else "NO",
         }
+
+
+@dataclass
+class Measured:
+    """The figures of a part, when it began, and the load average of the minute before."""
+
+    part: str
+    began: str
+    load: float
+    figures: list[Figure] = field(default_factory=list)
+
+    def said(self) -> str:
+        return f"{self.part}: {self.began}, load average {self.load:.1f}"
 
 
 def at_least(part: str, what: str, limit: float, value: float) -> Figure:
@@ -112,22 +125,10 @@ def serve_load(folder: Path) -> list[Figure]:
     found = program("serve_load", folder)
     added = {(row["way"], row["traces"]): row["added p50 ms"] for row in found["added"]}
     failed = sum(row["failed"] for row in found["load"] if row["way"] == "served")
+    what = "served agent at 50 requests/s: added p50, "
+    ways = {"none": "untraced", "default": "25 traces/s (its default)", "all": "every request traced"}
     return [
-        at_most("serve_load", "served agent at 50 requests/s: added p50, untraced", 5, added["served", "none"], " ms"),
-        at_most(
-            "serve_load",
-            "served agent at 50 requests/s: added p50, 25 traces/s (its default)",
-            5,
-            added["served", "default"],
-            " ms",
-        ),
-        at_most(
-            "serve_load",
-            "served agent at 50 requests/s: added p50, every request traced",
-            5,
-            added["served", "all"],
-            " ms",
-        ),
+        *(at_most("serve_load", what + said, 5, added["served", traces], " ms") for traces, said in ways.items()),
         at_most("serve_load", "served agent: requests that failed, all loads", 0, failed),
     ]
 
@@ -234,25 +235,28 @@ def machine() -> str:
     return f"{where}, Python {platform.python_version()}, {versions}"
 
 
-def measured(part: str, folder: Path) -> list[Figure]:
+def measured(part: str, folder: Path) -> Measured:
     """The figures of a part: those that the folder holds, or new ones, which are written there."""
     path = folder / f"{part}.figures.json"
     if path.exists():
-        return [Figure(**figure) for figure in json.loads(path.read_text())]
-    click.echo(f"{time.strftime('%H:%M')}  {part}, load average {os.getloadavg()[0]:.1f}")
-    figures = PARTS[part](folder)
-    path.write_text(json.dumps([asdict(figure) for figure in figures], indent=1))
-    return figures
+        kept = json.loads(path.read_text())
+        return Measured(part, kept["began"], kept["load"], [Figure(**figure) for figure in kept["figures"]])
+    found = Measured(part, time.strftime("%Y-%m-%d %H:%M"), os.getloadavg()[0])
+    click.echo(found.said())
+    found.figures += PARTS[part](folder)
+    path.write_text(json.dumps(asdict(found), indent=1))
+    return found
 
 
-def write_results(figures: list[Figure]) -> None:
+def write_results(parts: list[Measured]) -> None:
     lines = [
         "# Results", "",
-        f"Written by `uv run python benchmarks/run_all.py` on {time.strftime('%Y-%m-%d')}. Nothing else",
-        "should run meanwhile. Ratios compare things within one part; seconds are those of this machine.", "",
+        "Written by `uv run python benchmarks/run_all.py`. Ratios compare things within one part; seconds are those of",
+        "this machine. When each part began, with the load average of that minute, to which the part before adds:", "",
+        *(f"- {part.said()}" for part in parts), "",
         f"{machine()}.", "",
         "| figure | must reach | measured | met |", "|---|---|---|---|",
-        *("| " + " | ".join(figure.row().values()) + " |" for figure in figures), "",
+        *("| " + " | ".join(figure.row().values()) + " |" for part in parts for figure in part.figures), "",
     ]  # fmt: skip
     RESULTS.write_text("\n".join(lines))
 
@@ -265,10 +269,10 @@ def main(only: tuple[str, ...], keep: Path | None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = (keep or Path(name)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        figures = [figure for part in only or PARTS for figure in measured(part, folder)]
-    show_table([figure.row() for figure in figures], title=machine())
+        parts = [measured(part, folder) for part in only or PARTS]
+    show_table([figure.row() for part in parts for figure in part.figures], title=machine())
     if not only:
-        write_results(figures)
+        write_results(parts)
         click.echo(f"Written: {RESULTS.relative_to(ROOT)}")
 
 

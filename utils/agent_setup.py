@@ -148,14 +148,14 @@ def read_request(trace: "Trace") -> Request:
     )
 
 
-def check_answered(failed: Sequence[bool]) -> None:
-    """failed: for each request, whether the model's server failed on it.
+def check_answered(asked: int, failed: int) -> None:
+    """No score of answers where there is no answer.
 
     Raises:
-        JobFailed: it failed on every one.
+        JobFailed: the model's server failed on every request.
     """
-    if all(failed):
-        raise JobFailed(f"the model's server failed on all {len(failed)} requests", JobFailed.CURE)
+    if failed == asked:
+        raise JobFailed(f"the model's server failed on all {asked} requests", JobFailed.CURE)
 
 
 def sum_requests(requests: Sequence[Request]) -> dict[str, float]:
@@ -164,7 +164,7 @@ def sum_requests(requests: Sequence[Request]) -> dict[str, float]:
     Raises:
         JobFailed: the model's server failed on every request.
     """
-    check_answered([request.failed for request in requests])
+    check_answered(len(requests), sum(request.failed for request in requests))
     metrics: dict[str, float] = {
         "requests": len(requests),
         "failed_requests": sum(request.failed for request in requests),

@@ -160,7 +160,7 @@ def in_turn(path: Path) -> Iterator[None]:
     """One process after the other: of two that open a store which has no tables yet, one would fail.
 
     Raises:
-        StoreError: another one took longer than TURN_SECONDS.
+        StoreError: another one took longer than TURN_SECONDS, or there is no folder for the lock.
     """
     from filelock import FileLock, Timeout
 
@@ -168,13 +168,18 @@ def in_turn(path: Path) -> Iterator[None]:
     user, store = (hashlib.sha256(str(each).encode()).hexdigest()[:8] for each in (Path.home(), path))
     name = f"mlflow-learn-{user}-{int(store, 16) % LOCK_FILES}.lock"
     try:
-        with FileLock(Path(tempfile.gettempdir()) / name, timeout=TURN_SECONDS):
-            yield
+        lock = FileLock(Path(tempfile.gettempdir()) / name)
+        lock.acquire(timeout=TURN_SECONDS)
     except Timeout as error:
         problem = f"another command has been opening {path} for {TURN_SECONDS} s"
         raise StoreError(problem, "stop it, then run the command again") from error
-    except PermissionError as error:
-        raise StoreError(f"{error.filename} cannot be written", "export TMPDIR=/a/folder/you/can/write") from error
+    except OSError as error:
+        problem = f"the folder for temporary files cannot be used ({error})"
+        raise StoreError(problem, "export TMPDIR=/a/folder/you/can/write") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check_server(uri: str) -> None:

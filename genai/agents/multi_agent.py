@@ -208,7 +208,7 @@ def try_tasks(team: Team, budget: Budget, tasks: Sequence[Task], session_id: str
     graph = build_graph(team, budget)
     replies = [ask(graph, task.question, session_id) for task in track(tasks, "Tasks")]
     mlflow.flush_trace_async_logging()
-    check_answered([reply.failed for reply in replies])
+    check_answered(len(replies), sum(reply.failed for reply in replies))
     works = [read_hand_offs(mlflow.get_trace(reply.trace_id)) for reply in replies]
     for task, reply, each in zip(tasks, replies, works, strict=True):
         give_feedback(task, reply, each)
@@ -256,7 +256,7 @@ def run(team: Team, budget: Budget, question: str, tasks: Sequence[Task]) -> tup
         tree = "\n".join(f"      {line}" for line in tree_lines(trace))
         steps(f"{question}\n{tree}\n      Answer: {reply.answer}")
         if not tasks:
-            check_answered([reply.failed])
+            check_answered(1, int(reply.failed))
         metrics: dict[str, float] = {"steps": reply.steps, "tokens": reply.tokens}
         metrics["hand_offs"] = len(read_hand_offs(trace))
 

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -285,3 +286,19 @@ def test_each_autolog_that_lessons_use_is_switched_off_again():
     sources = [path.read_text(encoding="utf-8") for package in LESSONS for path in (ROOT / package).rglob("*.py")]
     used = {flavor for text in sources for flavor in re.findall(r"mlflow\.(\w+)\.autolog\b", text)}
     assert used and used <= set(mlflow_setup.AUTOLOG_FLAVORS)
+
+
+def test_without_a_folder_for_temporary_files(tmp_path, monkeypatch):
+    """Root can write everywhere: a file stands where the folder should be."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    with pytest.raises(StoreError) as caught, in_turn(tmp_path / "mlflow.db"):
+        pass
+    assert "TMPDIR" in caught.value.cure
+
+
+def test_what_fails_while_a_store_is_opened_is_no_fault_of_the_folder(tmp_path):
+    with pytest.raises(PermissionError, match="elsewhere"), in_turn(tmp_path / "mlflow.db"):
+        raise PermissionError("elsewhere")
+    with in_turn(tmp_path / "mlflow.db"):
+        pass  # the next one gets its turn

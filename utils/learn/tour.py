@@ -88,8 +88,10 @@ def _stops(
         while waiting or running:
             open_numbers = {entry.number for entry in (*waiting, *running.values())}
             places = at_once - sum(not entry.mostly_waits for entry in running.values())
-            ready = [entry for entry in waiting if open_numbers.isdisjoint(entry.requires)]
-            for entry in ready[: max(places, 0)]:
+            for entry in [entry for entry in waiting if open_numbers.isdisjoint(entry.requires)]:
+                if not (places or entry.mostly_waits):
+                    break
+                places -= not entry.mostly_waits
                 waiting.remove(entry)
                 running[pool.submit(visit, entry)] = entry
             for ended in wait(running, return_when=FIRST_COMPLETED).done:
