@@ -106,7 +106,7 @@ def _visit(entry: curriculum.Lesson, uri: str, llm_type: str, timeout_s: int, fo
     flags = ["--tracking-uri", uri, *entry.tour_args]
     if entry.uses_llm:
         flags += ["--llm-type", llm_type]
-    log = folder / f"{entry.number}.log"
+    log = folder / f"{entry.command}.log"
     started, since_ms = time.perf_counter(), int(time.time() * 1000)
     child = prepared_process(_child, (entry.number, flags, str(log)), PRELOADED)
     child.start()
